@@ -3,11 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    cache::Cache,
-    client_channel::TaskTerms,
-    handler::Handler,
-    once::OnceStates,
-    reply::{Kind, Reply},
+    cache::Cache, client_channel::TaskTerms, handler::Handler, once::OnceStates, reply::Kind,
     request::DeclaredReads,
 };
 use crate::schema::Validator;
@@ -70,14 +66,6 @@ impl Callable {
     #[must_use]
     pub fn output(&self) -> Option<&Validator> {
         self.output.as_ref()
-    }
-
-    /// The output schema that this reply is to be validated against; `None` if there is none, the reply is an error, or it was
-    /// validated.
-    #[must_use]
-    #[inline]
-    pub(crate) fn unvalidated_output(&self, reply: &Reply) -> Option<&Validator> {
-        self.output.as_ref().filter(|_| !reply.is_failed() && reply.output().is_none())
     }
 
     /// How long clients may cache a resource's contents.

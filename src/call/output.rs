@@ -50,9 +50,12 @@ impl OutputValidator {
         self.decoder.set_backend(flags.json_backend());
     }
 
-    /// Validates a reply that is not an error, and stores the result in it. Returns `false`, without a result, if that takes more
-    /// work than `validation_inline_work_max`.
+    /// Validates a reply, unless it is an error or was validated, and stores the result in it. Returns `false`, without a result, if
+    /// that takes more work than `validation_inline_work_max`.
     pub fn validate_inline(&mut self, output: &Validator, reply: &mut Reply) -> bool {
+        if reply.is_failed() || reply.output().is_some() {
+            return true;
+        }
         let inline_max = self.inline_work_max;
         let bytes = reply.structured_json().len();
         let is_cached = self.flags.is_on(Flag::SchemaCache);
@@ -77,6 +80,9 @@ impl OutputValidator {
 
     /// As [`Self::validate_inline`], with as much work as `validation_work_max` allows.
     pub fn validate(&mut self, output: &Validator, reply: &mut Reply) {
+        if reply.is_failed() || reply.output().is_some() {
+            return;
+        }
         let work_max = self.work_max;
         let bytes = reply.structured_json().len();
         let is_cached = self.flags.is_on(Flag::SchemaCache);

@@ -368,7 +368,7 @@ impl Runner {
             if waits.has_unanswered() {
                 return Err(Unfinished::InputRequired);
             }
-            if let Some((output, limits)) = output.filter(|_| !reply.is_failed()) {
+            if let Some((output, limits)) = output {
                 OutputValidator::new(&limits).with(flags).validate(&output, &mut reply);
             }
             Ok(reply)

@@ -41,10 +41,7 @@ impl CallAnswers {
     /// work than `validation_inline_work_max`.
     #[inline]
     pub fn validate_inline(&mut self, callable: &Callable, reply: &mut Reply) -> bool {
-        match callable.unvalidated_output(reply) {
-            None => true,
-            Some(output) => self.outputs.validate_inline(output, reply),
-        }
+        callable.output().is_none_or(|output| self.outputs.validate_inline(output, reply))
     }
 
     /// Encodes the reply of a handler, or an error if its structured content violates the output schema. It has been validated before,
@@ -71,7 +68,7 @@ impl CallAnswers {
                 (Status::Ok, None)
             };
         }
-        if let Some(output) = callable.unvalidated_output(reply) {
+        if let Some(output) = callable.output() {
             self.outputs.validate(output, reply);
         }
         if let Some(is_cached) = reply.is_output_cached() {
