@@ -54,12 +54,10 @@ impl Dispatcher {
         disposition
     }
 
-    /// Validates the arguments of a call on the shard, with a validator that is compiled for it.
-    #[cold]
-    #[inline(never)]
-    pub(super) fn validate_uncached(&mut self, schema: &Validator, input: Node<'_>) -> Validation {
-        self.observer.metrics().flags.schema_cache_misses += 1;
-        schema.compiled_again().as_ref().unwrap_or(schema).validate(input)
+    /// Validates the arguments of a call on the shard; without the schema cache, with a validator that is compiled for it.
+    pub(super) fn validate_here(&mut self, schema: &Validator, input: Node<'_>) -> Validation {
+        let again = if self.count_validation() { schema.compiled_again() } else { None };
+        again.as_ref().unwrap_or(schema).validate(input)
     }
 
     /// Counts a validation. Returns whether its validator is compiled for it.

@@ -230,11 +230,10 @@ impl Dispatcher {
         out: &mut Vec<u8>,
     ) -> Disposition {
         self.request_bytes = length;
-        // Decoding changes the text.
-        self.batch_text = match padded.first() {
-            Some(b'{') => Vec::new(),
-            _ => batch_rest::elements(padded.get(..length).unwrap_or_default()),
-        };
+        if padded.first() != Some(&b'{') {
+            // Decoding changes the text.
+            self.batch_text = batch_rest::elements(padded.get(..length).unwrap_or_default());
+        }
         let (dispatched, rewritten) = match decoder.decode(&mut *padded, length) {
             Ok(document) => match self.dispatch_message(source, document.root(), part, out) {
                 Ok(disposition) if self.without_document.is_empty() => return disposition,
@@ -339,17 +338,19 @@ impl Dispatcher {
         }
         if let Some(schema) = call.schema {
             let can_suspend = part == Part::Whole;
-            let is_small =
-                can_suspend && schema.work_bound(call.input, self.request_bytes) <= self.inline_work_max();
-            if !is_small && let Some(ended) = self.validate_elsewhere(call, schema, source, can_suspend, out)
-            {
-                return ended;
-            }
-            let validation = if self.flags.is_on(Flag::SchemaCache) {
-                self.observer.metrics().flags.schema_cache_hits += 1;
-                schema.validate(call.input)
-            } else {
-                self.validate_uncached(schema, call.input)
+            let validated = match can_suspend && self.flags.is_on(Flag::SchemaCache) {
+                true => schema.validate_small(call.input, self.request_bytes, self.inline_work_max()),
+                false => None,
+            };
+            let validation = match validated {
+                Some(validation) => {
+                    self.observer.metrics().flags.schema_cache_hits += 1;
+                    validation
+                }
+                None => match self.validate_large(call, schema, source, can_suspend, out) {
+                    Ok(validation) => validation,
+                    Err(ended) => return ended,
+                },
             };
             if let Some(invalid) = InvalidArguments::of(validation) {
                 return self.reject_arguments(call, schema, invalid, source, can_suspend, out);

@@ -16,7 +16,7 @@ use crate::{
     mcp::{self, Call, ErrorKind, InvalidArguments, RpcMethod},
     peer::{NoRoom, PeerKey},
     runtime::{Started, Ticket},
-    schema::Validator,
+    schema::{Validation, Validator},
     telemetry::observer::RequestFields,
 };
 
@@ -27,17 +27,21 @@ impl Dispatcher {
         self.limits.validation_inline_work_max.min(self.limits.validation_work_max) as u64
     }
 
-    /// Suspends or refuses a call whose arguments take too much work to be validated on the shard. `None`: they do not.
+    /// Validates arguments that may take much work, or without the schema cache. Errors with the end of a call whose arguments take too
+    /// much work to be validated on the shard: it is suspended or refused.
     #[cold]
     #[inline(never)]
-    pub(super) fn validate_elsewhere(
+    pub(super) fn validate_large(
         &mut self,
         call: &mut Call<'_>,
         schema: &Validator,
         source: &Source<'_>,
         can_suspend: bool,
         out: &mut Vec<u8>,
-    ) -> Option<Result<Disposition, Suspension>> {
+    ) -> Result<Validation, Result<Disposition, Suspension>> {
+        if can_suspend && schema.work_bound(call.input, self.request_bytes) <= self.inline_work_max() {
+            return Ok(self.validate_here(schema, call.input));
+        }
         let (invalid, work_max) = if !can_suspend {
             (Some(InvalidArguments::BatchBudgetExceeded), self.batch_work)
         } else if self.runner.has_pool() {
@@ -47,9 +51,9 @@ impl Dispatcher {
         };
         if let Some(work) = schema.work(call.input, work_max) {
             self.batch_work = self.batch_work.saturating_sub(work);
-            return None;
+            return Ok(self.validate_here(schema, call.input));
         }
-        Some(match invalid {
+        Err(match invalid {
             Some(invalid) => Ok(self.write_invalid_arguments(call, schema, invalid, out)),
             None => self.suspend(call, source, out),
         })

@@ -245,6 +245,13 @@ impl Validator {
             .map_or(Validation::Invalid, |document| self.validate_within(document.root(), self.work_max))
     }
 
+    /// Validates a value with at most `bytes` of strings, if [`Self::work_bound`] shows that this takes at most `work_max`.
+    #[inline]
+    #[must_use]
+    pub fn validate_small(&self, value: Node<'_>, bytes: usize, work_max: u64) -> Option<Validation> {
+        (self.work_bound(value, bytes) <= work_max).then(|| self.validate(value))
+    }
+
     /// Validates the value, unless the work exceeds `work_max`, which is computed before.
     #[must_use]
     pub fn validate_within(&self, value: Node<'_>, work_max: u64) -> Validation {
