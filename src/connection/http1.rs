@@ -91,7 +91,16 @@ impl Handler for Requests<'_> {
                                 dispatcher.dispatch(decoder, &mut source, body, body_length, out)
                             }
                         };
-                        pipeline.reply(disposition, response, Exchange::of(headers), deferred, out)
+                        let exchange = Exchange::of(headers);
+                        let Exchange { keep_alive, http_1_0, origin } = exchange;
+                        let is_usual = keep_alive && !pipeline.is_draining && !http_1_0 && origin.is_none();
+                        match disposition {
+                            Disposition::Replied(Status::Ok, notes) if is_usual && notes.is_empty() => {
+                                pipeline.heads.finish(out, response);
+                                None
+                            }
+                            disposition => pipeline.reply(disposition, response, exchange, deferred, out),
+                        }
                     }
                 }
             }
@@ -131,13 +140,7 @@ impl Pipeline {
         deferred: &mut DeferredReply,
         out: &mut Vec<u8>,
     ) -> Option<Phase> {
-        let is_plain =
-            exchange.keep_alive && !self.is_draining && !exchange.http_1_0 && exchange.origin.is_none();
         match disposition {
-            Disposition::Replied(Status::Ok, notes) if is_plain && notes.is_empty() => {
-                self.heads.finish(out, response);
-                None
-            }
             Disposition::Replied(status, notes) if notes.is_empty() => {
                 self.finish(out, response, status, exchange, "")
             }
