@@ -624,3 +624,17 @@ fn second_profile_is_refused_and_the_drain_ends_the_first() {
     let (status, _, stderr) = server.wait(Duration::from_secs(20));
     assert!(status.success(), "{status} {stderr}");
 }
+
+#[test]
+fn profile_ends_when_its_client_goes_away() {
+    let sockets = Sockets::new("gone");
+    let _server = sockets.serve(&[]);
+    let mut client = UnixStream::connect(sockets.only_socket()).unwrap();
+    let request =
+        "{\"version\":1,\"request\":{\"command\":\"profile\",\"seconds\":600,\"hz\":99,\"shards\":[]}}\n";
+    client.write_all(request.as_bytes()).unwrap();
+    let take = || sockets.ctl(&["profile", "--seconds", "1", "-o", &sockets.path("cpu.svg")]);
+    eventually("the refusal of a second profile", || take().2.contains("a profile is being taken"));
+    drop(client);
+    eventually("a profile that is not refused", || take().0 == Some(0));
+}

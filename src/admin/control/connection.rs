@@ -36,7 +36,7 @@ pub(super) fn serve(mut stream: UnixStream, shared: &Shared) {
             Ok(request) => request,
             Err(fault) => return refuse(stream, shared, Refusal::RequestInvalid, fault.message),
         };
-        let outcome = handlers::handle(request, shared);
+        let outcome = handlers::handle(request, &stream, shared);
         if let Err(fault) = &outcome {
             shared.refusals.add(Refusal::CommandFailed, &fault.message);
         }

@@ -1,7 +1,8 @@
 //! The handlers of the requests: one for each command.
 
-use std::{process, sync::atomic::Ordering};
+use std::{os::unix::net::UnixStream, process, sync::atomic::Ordering};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tracing::info;
 
 use super::{
@@ -26,11 +27,11 @@ use crate::{
 /// Ratio of fragmentation above which it is high.
 const FRAGMENTATION_MAX: f64 = 0.5;
 
-/// Executes a command.
+/// Executes a command of a client.
 ///
 /// # Errors
 /// Why it cannot be executed.
-pub(super) fn handle(request: Request, shared: &Shared) -> Result<Reply, Fault> {
+pub(super) fn handle(request: Request, client: &UnixStream, shared: &Shared) -> Result<Reply, Fault> {
     match request {
         Request::Status => Ok(Reply::Status(status(shared))),
         Request::Connections { top } => Ok(Reply::Connections(connections(shared, within(top)?))),
@@ -39,16 +40,25 @@ pub(super) fn handle(request: Request, shared: &Shared) -> Result<Reply, Fault> 
         Request::Buffers { top, shrink } => Ok(Reply::Buffers(buffers(shared, within(top)?, shrink))),
         Request::Fragmentation => Ok(Reply::Fragmentation(fragmentation(allocator()))),
         Request::LogLevel { level } => log_level(level).map(Reply::LogLevel),
-        Request::Profile { seconds, hz, shards } => profile(seconds, hz, shards, shared).map(Reply::Profile),
+        Request::Profile { seconds, hz, shards } => {
+            profile(seconds, hz, shards, client, shared).map(Reply::Profile)
+        }
         Request::Drain => Ok(Reply::Drain { has_started: shared.drain.start(None) }),
     }
 }
 
-/// Takes a CPU profile, until the drain starts at the latest.
-fn profile(seconds: u32, hz: u32, shards: Vec<usize>, shared: &Shared) -> Result<Box<Profile>, Fault> {
+/// Takes a CPU profile, until the drain starts or the client closes the connection at the latest.
+fn profile(
+    seconds: u32,
+    hz: u32,
+    shards: Vec<usize>,
+    client: &UnixStream,
+    shared: &Shared,
+) -> Result<Box<Profile>, Fault> {
     let threads = if shards.is_empty() { SampledThreads::All } else { SampledThreads::Shards(shards) };
     let options = ProfileOptions { seconds, hz, threads };
-    let is_cancelled = || shared.drain.has_started() || shared.ended.load(Ordering::Relaxed);
+    let is_cancelled =
+        || shared.drain.has_started() || shared.ended.load(Ordering::Relaxed) || has_closed(client);
     let profile =
         capture(&options, is_cancelled).map_err(|error| Fault::new(error.name(), error.to_string()))?;
     info!(
@@ -57,6 +67,14 @@ fn profile(seconds: u32, hz: u32, shards: Vec<usize>, shared: &Shared) -> Result
         "a CPU profile was taken through the control socket"
     );
     Ok(Box::new(profile))
+}
+
+/// Whether a client has closed its connection. Shutting down its sending side alone does not count.
+fn has_closed(client: &UnixStream) -> bool {
+    let mut polled = [PollFd::new(client, PollFlags::empty())];
+    // An error that is not that of the connection is another attempt later.
+    let _ = poll(&mut polled, Some(&Timespec::default()));
+    polled.iter().any(|polled| polled.revents().intersects(PollFlags::HUP | PollFlags::ERR))
 }
 
 /// Checks a number of rows.
