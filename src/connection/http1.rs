@@ -95,7 +95,7 @@ impl Handler for Requests<'_> {
                         let Exchange { keep_alive, http_1_0, origin } = exchange;
                         let is_usual = keep_alive && !pipeline.is_draining && !http_1_0 && origin.is_none();
                         match disposition {
-                            Disposition::Replied(Status::Ok, notes) if is_usual && notes.is_empty() => {
+                            Disposition::Replied(Status::Ok) if is_usual => {
                                 pipeline.heads.finish(out, response);
                                 None
                             }
@@ -141,10 +141,8 @@ impl Pipeline {
         out: &mut Vec<u8>,
     ) -> Option<Phase> {
         match disposition {
-            Disposition::Replied(status, notes) if notes.is_empty() => {
-                self.finish(out, response, status, exchange, "")
-            }
-            Disposition::Replied(_, notes) => self.finish_with_notes(out, response, &notes, exchange),
+            Disposition::Replied(status) => self.finish(out, response, status, exchange, ""),
+            Disposition::RepliedAfter(notes) => self.finish_with_notes(out, response, &notes, exchange),
             Disposition::SessionOpened(id) => {
                 self.finish(out, response, Status::Ok, exchange, &format!("Mcp-Session-Id: {id}\r\n"))
             }

@@ -167,7 +167,7 @@ impl Pipeline {
         let disposition = self.dispatcher.dispatch(&mut self.decoder, &mut source, padded, length, out);
         let mut pending = 0;
         match disposition {
-            Disposition::Replied(_, notes) if !notes.is_empty() => {
+            Disposition::RepliedAfter(notes) => {
                 let answer = out.split_off(start);
                 for note in notes {
                     if let CallMessage::Message(message) = note {

@@ -5,8 +5,10 @@ use crate::{call::CallMessage, http1::Status, mcp::StreamId, runtime::Ticket, se
 
 /// The next action of the connection. `out` is the buffer that was given to [`dispatch`](super::Dispatcher::dispatch).
 pub(crate) enum Disposition {
-    /// Send the reply, which is at the end of `out`, after the messages.
-    Replied(Status, Vec<CallMessage>),
+    /// Send the reply, which is at the end of `out`.
+    Replied(Status),
+    /// Send the messages and then the reply, which is at the end of `out`.
+    RepliedAfter(Vec<CallMessage>),
     /// As `Replied`, with 200 and the id of a session that `initialize` opened.
     SessionOpened(String),
     /// There is no reply.

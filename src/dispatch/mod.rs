@@ -220,7 +220,7 @@ impl Dispatcher {
     }
 
     /// Dispatches a document with the parser and from the buffer of the flags.
-    #[inline]
+    #[inline(always)]
     fn dispatch_document(
         &mut self,
         decoder: &mut Decoder,
@@ -398,9 +398,9 @@ impl Dispatcher {
                     && !self.answers.validate_inline(callable, &mut self.reply)
                     && self.runner.has_pool() =>
             {
-                return Ok(self.suspend_result(call, source, messages, out));
+                return Ok(self.suspend_result(call, source, messages.unwrap_or_default(), out));
             }
-            Started::Done(mut messages) => {
+            Started::Done(messages) => {
                 if callable.kind() == Kind::Tool {
                     self.observer.metrics().note_tool(callable.position());
                 }
@@ -411,10 +411,11 @@ impl Dispatcher {
                     self.observer.call_failed(callable, reply, failed, revision, (id, received));
                 }
                 self.observer.metrics().note(RpcMethod::from(callable.kind()) as usize);
-                if !messages.is_empty() && !source.accepts_streaming() {
-                    messages.clear();
-                }
-                return Ok(Disposition::Replied(status, messages));
+                let sent = messages.filter(|messages| !messages.is_empty() && source.accepts_streaming());
+                return Ok(match sent {
+                    Some(messages) => Disposition::RepliedAfter(messages),
+                    None => Disposition::Replied(status),
+                });
             }
             Started::Pending(ticket, cancel, channel) => {
                 start_use(calls, Some(ticket), uses_state);
@@ -452,7 +453,7 @@ impl Dispatcher {
         self.observer.call_rejected(error, callable, request, revision);
         self.observer.metrics().note(RpcMethod::from(callable.kind()) as usize);
         let status = self.answers.error(out, &self.snapshot, callable, id, revision, error);
-        Disposition::Replied(status, Vec::new())
+        Disposition::Replied(status)
     }
 
     /// Carries out the outcome of a message that calls no handler.
@@ -491,7 +492,7 @@ impl Dispatcher {
             Source::JsonLines { client, .. } => {
                 client.handshake = Some(handshake);
                 self.subscribe_to_lists(client);
-                Disposition::Replied(crate::http1::Status::Ok, Vec::new())
+                Disposition::Replied(crate::http1::Status::Ok)
             }
             Source::Http { peer, .. } => {
                 let Handshake { revision, capabilities, .. } = handshake;
@@ -504,7 +505,7 @@ impl Dispatcher {
 
     fn replied(&mut self, method: RpcMethod) -> Disposition {
         self.observer.metrics().note(method as usize);
-        Disposition::Replied(crate::http1::Status::Ok, Vec::new())
+        Disposition::Replied(crate::http1::Status::Ok)
     }
 
     /// Counts and logs an error that was encoded, and the latency of its request.
@@ -530,7 +531,7 @@ impl Dispatcher {
             ..RequestFields::default()
         };
         self.observer.rejected(reason.name(), request, Some(&message));
-        Disposition::Replied(status, Vec::new())
+        Disposition::Replied(status)
     }
 
     /// The queue of events of calls that run on this shard.

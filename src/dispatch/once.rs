@@ -32,7 +32,7 @@ impl Dispatcher {
                 out.extend_from_slice(&response);
                 self.observer.metrics().event("outcome_repeated");
                 self.observer.metrics().note(RpcMethod::from(callable.kind()) as usize);
-                return Some(Disposition::Replied(status, Vec::new()));
+                return Some(Disposition::Replied(status));
             }
             OnceUse::Running => ErrorKind::Busy,
             OnceUse::Refused => ErrorKind::StateUsed,

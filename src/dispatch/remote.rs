@@ -82,7 +82,7 @@ impl Dispatcher {
 
     fn reply_now(&mut self, remote: &RemoteRequest, answer: Answer, out: &mut Vec<u8>) -> Disposition {
         let disposition = self.write_remote_answer(remote, answer, out);
-        if matches!(disposition, Disposition::Replied(..)) {
+        if matches!(disposition, Disposition::Replied(_)) {
             self.observer.metrics().note(remote.method as usize);
         }
         disposition
@@ -131,7 +131,7 @@ impl Dispatcher {
         let deliveries = &mut self.state.deliveries;
         let (range, ()) = deliveries.write(|bytes| bytes.extend_from_slice(&out));
         let (payload, then) = match disposition {
-            Disposition::Replied(status, _) => (Payload::Reply(status, range), AfterSend::EndReply),
+            Disposition::Replied(status) => (Payload::Reply(status, range), AfterSend::EndReply),
             Disposition::Attached(stream, true) => (Payload::Attached(stream, range), AfterSend::EndReply),
             Disposition::Attached(stream, false) => (Payload::Attached(stream, range), AfterSend::KeepOpen),
             _ => return,
@@ -165,17 +165,17 @@ impl Dispatcher {
         let (reason, text) = match (answer, id) {
             (Answer::Done, Some(id)) => {
                 write_result(out, id, |_| {});
-                return Disposition::Replied(Status::Ok, Vec::new());
+                return Disposition::Replied(Status::Ok);
             }
             // A session has ended.
-            (Answer::Done, None) => return Disposition::Replied(Status::NoContent, Vec::new()),
+            (Answer::Done, None) => return Disposition::Replied(Status::NoContent),
             (Answer::Task(view), Some(id)) => {
                 if method == RpcMethod::TasksGet {
                     mcp::write_task(out, &self.snapshot, id, &view);
                 } else {
                     mcp::write_task_acknowledged(out, &self.snapshot, id);
                 }
-                return Disposition::Replied(Status::Ok, Vec::new());
+                return Disposition::Replied(Status::Ok);
             }
             (Answer::Attached(stream, events, ended), _) => {
                 out.extend_from_slice(&events);

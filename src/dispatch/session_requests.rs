@@ -36,7 +36,7 @@ impl Dispatcher {
             let request = RequestFields { status: Some(status), ..RequestFields::default() };
             self.observer.rejected(reason.name(), request, None);
             self.observer.metrics().note(RpcMethod::Other as usize);
-            Disposition::Replied(status, Vec::new())
+            Disposition::Replied(status)
         })
     }
 

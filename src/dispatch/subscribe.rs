@@ -152,7 +152,7 @@ impl Dispatcher {
         }
         self.observer.metrics().note(method as usize);
         write_result(out, id, |_| {});
-        Disposition::Replied(Status::Ok, Vec::new())
+        Disposition::Replied(Status::Ok)
     }
 
     /// Subscribes a legacy client to changes of the lists, which the `listChanged` capabilities declare.

@@ -94,7 +94,7 @@ impl Dispatcher {
         let request = RequestFields::of_call(callable, id, self.observer.turn_began());
         self.observer.call_rejected(invalid.reason(), callable, request, revision);
         self.observer.metrics().note(RpcMethod::from(callable.kind()) as usize);
-        Disposition::Replied(status, Vec::new())
+        Disposition::Replied(status)
     }
 
     /// Suspends a call until its arguments have been validated on the pool.
@@ -239,7 +239,7 @@ impl Dispatcher {
         match started {
             Started::Pending(ticket, cancel, channel) => self.calls.replace_running(ticket, cancel, channel),
             Started::Done(messages) => {
-                for message in messages {
+                for message in messages.into_iter().flatten() {
                     self.on_call_message(ticket, message);
                 }
                 self.end_call(ticket, Ok(reply));

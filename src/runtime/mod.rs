@@ -56,7 +56,7 @@ use crate::{
 /// The result of starting a call.
 pub enum Started {
     /// The reply is complete. The messages go to the client before it.
-    Done(Vec<CallMessage>),
+    Done(Option<Vec<CallMessage>>),
     /// The handler panicked.
     Panicked {
         /// The ticket that was not used.
@@ -236,7 +236,7 @@ impl Runner {
         let context = InlineContext::new(request, &self.shard, &channel);
         match catch_unwind(AssertUnwindSafe(|| run(input, context, reply))) {
             Ok(()) if reply.is_error() && take_retry_with_digits() => Started::NeedsDigits { unused: None },
-            Ok(()) => Started::Done(channel.get().map(|channel| channel.take_buffered()).unwrap_or_default()),
+            Ok(()) => Started::Done(channel.get().map(|channel| channel.take_buffered())),
             Err(_) => Started::Panicked { unused: None },
         }
     }
