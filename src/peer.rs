@@ -35,6 +35,14 @@ impl PeerKey {
         Self([0xff, 0, 0, 0, 0, a, b, c])
     }
 
+    /// The key of a connection whose peer has no address, for where each such connection counts as a peer. It differs from those of
+    /// addresses and hashes.
+    #[must_use]
+    pub(crate) fn of_connection(index: u32) -> Self {
+        let [a, b, c, d] = index.to_be_bytes();
+        Self([0xff, 1, 0, 0, a, b, c, d])
+    }
+
     /// The key as bytes, the same in every run of the process.
     #[must_use]
     pub(crate) fn bytes(self) -> [u8; 8] {

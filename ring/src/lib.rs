@@ -47,6 +47,7 @@ mod sleep;
 mod sleep_state;
 mod slots;
 mod sources;
+mod starved;
 mod wake;
 
 pub use buffers::{PADDING_BYTES, ReceivedBuffer};

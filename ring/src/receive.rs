@@ -10,11 +10,8 @@ use super::{
     operation::{Kind, Tag},
     ring::Ring,
     slots::{Receive, SlotState, SocketId},
+    starved::Pass,
 };
-
-/// Number of buffers that one multishot receive may fill before the kernel turns to other sockets (`MULTISHOT_MAX_RETRY` of
-/// Linux's `io_uring/net.c`).
-const BUFFERS_PER_RECEIVE: usize = 32;
 
 impl Ring {
     /// Stops receiving, so that the peer's window fills. A few buffers may still be received.
@@ -31,17 +28,34 @@ impl Ring {
         self.arm_receive(id);
     }
 
+    /// Assigns a socket to a group. The groups share the buffers: where there are too few, each gets the same number. A new socket
+    /// belongs to group 0.
+    pub fn set_group(&mut self, id: SocketId, group: u64) {
+        if let Some(slot) = self.slots.open(id) {
+            slot.group = group;
+        }
+    }
+
+    /// Arms receives that ended for lack of buffers, as far as there are buffers now.
     pub(super) fn rearm_starved(&mut self) {
         if self.starved.is_empty() || self.pool.held() >= self.pool_low_water() {
             return;
         }
-        // With so many sockets, those that have much to receive would leave no buffer to the others, turn after turn.
-        let available = usize::from(self.pool.count() - self.pool.held());
-        let receives_once = self.starved.len() * BUFFERS_PER_RECEIVE > available / 2;
-        for id in std::mem::take(&mut self.starved) {
-            if self.slots.open(id).is_some_and(|slot| slot.rearm_receive) {
-                self.arm(id, receives_once);
+        let Pass { multishot, once } = self.starved.take(usize::from(self.pool.count() - self.pool.held()));
+        // In this order, because receives of one buffer may use up what there is.
+        for (ids, is_once) in [(multishot, false), (once, true)] {
+            for id in ids {
+                if self.slots.open(id).is_some_and(|slot| slot.rearm_receive) {
+                    self.arm(id, is_once);
+                }
             }
+        }
+    }
+
+    /// As [`Ring::rearm_starved`], for all of them: before the thread sleeps, because those that are armed may receive nothing.
+    pub(super) fn rearm_all_starved(&mut self) {
+        while !self.starved.is_empty() && self.pool.held() < self.pool_low_water() {
+            self.rearm_starved();
         }
     }
 
@@ -102,7 +116,7 @@ impl Ring {
                 _ => Receive::Ended,
             };
         }
-        let rearms = slot.rearm_receive;
+        let (rearms, group) = (slot.rearm_receive, slot.group);
         let ended = slot.receive == Receive::Ended;
         match (open, result) {
             (false, _) => self.close_if_quiet(id),
@@ -121,8 +135,9 @@ impl Ring {
             self.advance_hand_over(id, events);
         }
         if open && last && rearms && !ended {
-            if -result == libc::ENOBUFS {
-                self.starved.push_back(id);
+            // After a receive of one buffer, others may wait for the next one.
+            if result > 0 || -result == libc::ENOBUFS {
+                self.starved.push(id, group);
             } else {
                 self.arm_receive(id);
             }

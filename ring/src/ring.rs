@@ -21,6 +21,7 @@ use super::{
     peer_queries::{self, PeerQueries},
     slots::{ListenerId, SlotTable, SocketId},
     sources::Source,
+    starved::Starved,
     wake::{Parker, Waker},
 };
 
@@ -46,8 +47,8 @@ pub struct Ring {
     pub(super) holds_accepted: bool,
     /// Entries that did not fit the submission queue.
     pub(super) backlog: VecDeque<squeue::Entry>,
-    /// Sockets whose receive ended for lack of buffers.
-    pub(super) starved: VecDeque<SocketId>,
+    /// Sockets whose receive ended for lack of buffers, or after one buffer.
+    pub(super) starved: Starved,
     pub(super) completions: Vec<(u64, i32, u32)>,
     pub(super) last_batch: usize,
     /// Whether the last turn left no completion behind.
@@ -107,7 +108,7 @@ impl Ring {
             can_hand_over,
             holds_accepted: false,
             backlog: VecDeque::new(),
-            starved: VecDeque::new(),
+            starved: Starved::default(),
             completions: Vec::with_capacity(REAP_MANY),
             last_batch: 0,
             reaped_all: true,

@@ -56,7 +56,7 @@ impl Ring {
     }
 
     pub(super) fn block(&mut self, limit: Option<Duration>) -> io::Result<()> {
-        self.rearm_starved();
+        self.rearm_all_starved();
         self.flush_backlog();
         let limit = limit.map(types::Timespec::from);
         let mut until = types::SubmitArgs::new();
@@ -97,7 +97,7 @@ impl Ring {
         self.ring.completion().enable_eventfd();
         // Completions from before the eventfd was enabled do not signal it, and entries that were not submitted never complete, so both
         // are checked once more.
-        self.rearm_starved();
+        self.rearm_all_starved();
         self.flush_backlog();
         let entered = self.enter();
         let is_idle = !self.has_completions() && self.backlog.is_empty() && !self.has_kernel_work();

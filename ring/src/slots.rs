@@ -73,11 +73,13 @@ pub(super) struct Slot {
     pub(super) send: Option<InFlight>,
     /// Bytes that the kernel has taken over from this socket's sends.
     pub(super) sent: u64,
+    /// The sockets with which this one shares its part of the buffers.
+    pub(super) group: u64,
     /// Number of submitted shutdowns. The kernel runs them on a worker thread, so a close must wait for them.
     pub(super) shutdowns: u8,
 }
 
-const _: () = assert!(size_of::<Slot>() <= 48);
+const _: () = assert!(size_of::<Slot>() <= 56);
 
 impl Slot {
     fn vacant() -> Self {
@@ -88,6 +90,7 @@ impl Slot {
             rearm_receive: false,
             send: None,
             sent: 0,
+            group: 0,
             shutdowns: 0,
         }
     }
@@ -162,6 +165,7 @@ impl SlotTable {
             slot.receive = Receive::Idle;
             slot.rearm_receive = true;
             slot.sent = 0;
+            slot.group = 0;
             generation = slot.generation;
         }
         (SocketId { index, generation }, evicted)

@@ -2,17 +2,26 @@
 
 use std::{io, time::Duration};
 
-use corelane_ring::{Arrival, SocketId};
+use corelane_ring::{Arrival, PeerAddress, SocketId};
 
 use super::{Shard, balance::Accepted};
 use crate::{
     config::Transport,
     connection::{Connection, JsonLines, Wire},
+    peer::PeerKey,
     runtime::{Tick, instant_after},
 };
 
 /// Delay after which a failed accept is retried.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+
+/// The group of a connection among which the ring divides its receive buffers: that of its peer, or its own where peers have no
+/// address (Unix sockets).
+pub(super) fn receive_group(socket: SocketId, peer: Option<PeerAddress>) -> u64 {
+    let index = u32::try_from(socket.index()).unwrap_or(u32::MAX);
+    let key = if peer.is_some() { PeerKey::new(peer) } else { PeerKey::of_connection(index) };
+    u64::from_be_bytes(key.bytes())
+}
 
 impl Shard {
     pub(super) fn on_accepted(&mut self, socket: SocketId, accepted: Accepted, arrival: Arrival) {
@@ -21,6 +30,7 @@ impl Shard {
         if is_new {
             self.pipeline.metrics().accept();
         }
+        self.ring.set_group(socket, receive_group(socket, peer));
         self.ring.resume_receive(socket);
         let index = socket.index();
         if index >= self.connections.len() {

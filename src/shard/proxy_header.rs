@@ -4,7 +4,7 @@
 use corelane_ring::{PADDING_BYTES, PeerAddress, SocketId};
 use proxy_header::{Error, ParseConfig, ProxyHeader};
 
-use super::{Shard, connection_of};
+use super::{Shard, accept::receive_group, connection_of};
 use crate::connection::Wire;
 
 /// The first bytes of a header. No HTTP request and no line of JSON begins with them.
@@ -63,6 +63,7 @@ impl Shard {
             Start::Absent => (0, Wire::Plain),
             Start::Header(length, client) => {
                 connection.peer = client.or(connection.peer);
+                self.ring.set_group(socket, receive_group(socket, connection.peer));
                 if let Some(lines) = &mut connection.json_lines {
                     lines.client.peer = connection.peer;
                 }

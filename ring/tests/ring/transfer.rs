@@ -260,3 +260,51 @@ fn few_bytes_are_received_soon_beside_many_sockets_with_more_than_all_buffers() 
         assert!(turns.len() == 20 && turns[10] <= 4, "turns until the bytes were received: {turns:?}");
     });
 }
+
+/// The turns until `length` bytes of a socket are received beside many others of one group with more than all buffers.
+fn turns_until_received(group: u64, length: usize) -> usize {
+    const HEAVY: usize = 32;
+    with_ring(small(64, 256), async move |ring, address| {
+        let mut heavy: Vec<_> = (0..HEAVY).map(|_| TcpStream::connect(address).unwrap()).collect();
+        for client in &mut heavy {
+            ring.accepted().await;
+            client.set_nonblocking(true).unwrap();
+        }
+        let mut light = TcpStream::connect(address).unwrap();
+        let socket = ring.accepted().await;
+        ring.ring.set_group(socket, group);
+        let mut turns = Vec::new();
+        for _ in 0..20 {
+            light.write_all(&vec![1; length]).unwrap();
+            let mut left = length;
+            for turn in 0..1000 {
+                // As many bytes as the sockets take, always.
+                for client in &mut heavy {
+                    while client.write(&[7; 64 * 1024]).is_ok() {}
+                }
+                ring.ring.turn(&mut ring.events).unwrap();
+                for event in ring.events.drain(..) {
+                    if let Event::Received { socket: from, buffer } = event
+                        && from == socket
+                    {
+                        left -= buffer.len();
+                    }
+                }
+                if left == 0 {
+                    turns.push(turn);
+                    break;
+                }
+            }
+        }
+        turns.sort_unstable();
+        assert_eq!(turns.len(), 20, "the bytes are received");
+        turns[10]
+    })
+}
+
+#[test]
+fn socket_of_another_group_has_its_part_of_the_buffers_beside_many_sockets_with_more_than_all() {
+    // More than 100 buffers.
+    let turns = [0, 1].map(|group| turns_until_received(group, 50_000));
+    assert!(turns[1] <= 8 && turns[1] * 4 <= turns[0], "turns in the same group and in another: {turns:?}");
+}
