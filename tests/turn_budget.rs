@@ -370,26 +370,51 @@ fn large_results_that_are_ready_together_are_encoded_in_several_turns() {
     end(running);
 }
 
-/// In one turn it takes 50 ms or more.
-#[test]
-fn subscriptions_of_clients_that_leave_together_are_removed_in_several_turns() {
-    const CLIENTS: usize = 128;
+/// Clients of [`assert_departures_take_several_turns`], and the URIs of each, the removal of which takes 50 ms or more in one turn.
+const DEPARTING: usize = 128;
+const URIS: usize = 1024;
+
+/// Opens clients that subscribe to the URIs they are passed, and checks that no turn is slow in which all of them leave.
+#[track_caller]
+fn assert_departures_take_several_turns<T>(listen: &str, open: impl Fn(SocketAddr, Vec<String>) -> T) {
     let config = config_file("slow-turns", "[limits]\nturn_slow = \"5ms\"\n");
-    let arguments = ["serve", "--listen", "127.0.0.1:0", "--shards", "1", "--config", &config];
+    let arguments = ["serve", "--listen", listen, "--shards", "1", "--config", &config];
     let server = ServerProcess::observed(corelane(&arguments));
-    let open = |client: usize| {
-        let uris: Vec<String> =
-            (0..1024).map(|number| format!("demo://greeting/{client}-{number}")).collect();
-        let mut peer = Peer::connect(server.address);
-        peer.open(&PeerRequest::listen(json!({"resourceSubscriptions": uris})));
-        peer
-    };
-    let prepare = || (0..CLIENTS).map(open).collect::<Vec<Peer>>();
+    let uris = |client| (0..URIS).map(|number| format!("demo://greeting/{client}-{number}")).collect();
+    let prepare =
+        || (0..DEPARTING).map(|client: usize| open(server.address, uris(client))).collect::<Vec<T>>();
     assert_no_slow_turn(server.admin(), prepare, |clients| {
         // All of them have left when the server goes on.
         server.signal("-STOP");
         drop(clients);
         server.signal("-CONT");
         await_metric(server.admin(), "corelane_subscription_bytes", 0.0);
+    });
+}
+
+#[test]
+fn subscriptions_of_clients_that_leave_together_are_removed_in_several_turns() {
+    assert_departures_take_several_turns("127.0.0.1:0", |address, uris| {
+        let mut peer = Peer::connect(address);
+        peer.open(&PeerRequest::listen(json!({"resourceSubscriptions": uris})));
+        peer
+    });
+}
+
+#[test]
+fn subscriptions_of_newline_delimited_clients_that_leave_together_are_removed_in_several_turns() {
+    assert_departures_take_several_turns("tcp://127.0.0.1:0", |address, uris| {
+        let stream = TcpStream::connect(address).unwrap();
+        let listen = json!({"jsonrpc": "2.0", "id": 1, "method": "subscriptions/listen", "params": {
+            "notifications": {"resourceSubscriptions": uris}, "_meta": {
+                "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+                "io.modelcontextprotocol/clientInfo": {"name": "test", "version": "0"},
+                "io.modelcontextprotocol/clientCapabilities": {}}}});
+        (&stream).write_all(format!("{listen}\n").as_bytes()).unwrap();
+        let mut reply = String::new();
+        let mut lines = BufReader::new(stream);
+        lines.read_line(&mut reply).unwrap();
+        assert!(reply.contains("acknowledged"), "{reply}");
+        lines
     });
 }

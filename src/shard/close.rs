@@ -9,6 +9,7 @@ use crate::{
     connection::{Connection, Phase, Wire},
     http1::{CONTINUE, KEEP_ALIVE, RejectReason, chunk},
     runtime::{Tick, Ticket, instant_after},
+    session::SubscriberKey,
 };
 
 /// Minimum time between two interim responses to a client that may have left.
@@ -243,22 +244,7 @@ impl Shard {
             let peer = connection.peer;
             self.pipeline.rejected("peer_lost", peer);
         }
-        if !self.defers_end(socket) {
-            self.close(socket);
-        }
-    }
-
-    /// Whether a connection that has ended is closed behind others, as far as turns have time: it has a subscription to many topics,
-    /// and a client may end many such connections at once.
-    pub(super) fn defers_end(&mut self, socket: SocketId) -> bool {
-        let Some(connection) = connection_of(&mut self.connections, socket) else { return false };
-        let Phase::Listening(subscriber) = connection.phase else { return false };
-        let subscriptions = &self.pipeline.dispatcher.state.subscriptions;
-        let defers = subscriptions.usage(subscriber).named > TOPICS_FEW;
-        if defers && !std::mem::replace(&mut connection.peer_closed, true) {
-            self.ended.push_back(socket);
-        }
-        defers
+        self.close(socket);
     }
 
     /// Closes a connection with its calls, subscriptions and streams.
@@ -296,21 +282,32 @@ impl Shard {
                     dispatcher.detach_call(ticket);
                 }
             }
-            Phase::Listening(subscriber) => dispatcher.state.subscriptions.remove(subscriber),
+            Phase::Listening(subscriber) => self.remove_subscriber(subscriber),
             _ => {}
         }
+        let dispatcher = &mut self.pipeline.dispatcher;
         if let Some(stream) = connection.phase.stream() {
             dispatcher.state.detach(stream, connection.socket);
         }
         if let Some(lines) = &connection.json_lines {
-            for subscriber in lines.client.subscribers() {
-                dispatcher.state.subscriptions.remove(subscriber);
-            }
+            lines.client.subscribers().for_each(|subscriber| self.remove_subscriber(subscriber));
+            let dispatcher = &mut self.pipeline.dispatcher;
             for ticket in dispatcher.calls.of_connection(connection.socket) {
                 if dispatcher.calls.cancel(ticket).is_some() {
                     dispatcher.observer.metrics().event("cancelled");
                 }
             }
+        }
+    }
+
+    /// Removes a subscriber whose connection has closed: one with many topics when turns have time, because a client may close many
+    /// such connections at once. Its events are dropped meanwhile.
+    fn remove_subscriber(&mut self, subscriber: SubscriberKey) {
+        let subscriptions = &mut self.pipeline.dispatcher.state.subscriptions;
+        if subscriptions.usage(subscriber).named > TOPICS_FEW {
+            self.departed.push_back(subscriber);
+        } else {
+            subscriptions.remove(subscriber);
         }
     }
 

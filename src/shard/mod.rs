@@ -54,6 +54,7 @@ use crate::{
     delivery::DeliveryQueue,
     dispatch::{Dispatcher, TurnBudget},
     runtime::{Timers, instant_after},
+    session::SubscriberKey,
     telemetry::{
         log::panic_message,
         metrics::{ShardMetrics, ShardReport},
@@ -121,8 +122,8 @@ pub struct Shard {
     to_resume: VecDeque<SocketId>,
     /// Connections with input that earlier turns had no time for.
     leftovers: Leftovers,
-    /// Connections that have ended, and whose subscriptions earlier turns had no time to remove.
-    ended: VecDeque<SocketId>,
+    /// Subscribers whose connections have closed, and whose subscriptions earlier turns had no time to remove.
+    departed: VecDeque<SubscriberKey>,
     now: Instant,
     /// Time by which the next turn should begin.
     awake_by: Instant,
@@ -190,7 +191,7 @@ impl Shard {
             delivering: DeliveryQueue::default(),
             to_resume: VecDeque::new(),
             leftovers: Leftovers::default(),
-            ended: VecDeque::new(),
+            departed: VecDeque::new(),
             now,
             awake_by: now,
             backlog: None,
@@ -290,7 +291,7 @@ impl Shard {
                 break;
             }
         }
-        worked |= !self.leftovers.is_empty() || !self.ended.is_empty();
+        worked |= !self.leftovers.is_empty() || !self.departed.is_empty();
         if worked {
             let took = self.pipeline.end_turn(self.limits.turn_slow);
             self.balancer.end_turn(self.now, took);
@@ -371,7 +372,6 @@ impl Shard {
                 self.on_arrival(socket, listener, arrival, peer);
             }
             Event::Connected { socket, .. } => self.on_connected(socket),
-            Event::PeerClosed { socket } if self.defers_end(socket) => {}
             Event::PeerClosed { socket } => self.on_peer_closed(socket),
             Event::ReceiveFailed { socket, error } => self.on_socket_failed(socket, &error),
             Event::HandedOver { socket } => self.on_handed_over(socket),

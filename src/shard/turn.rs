@@ -31,18 +31,18 @@ impl Shard {
             self.pipeline.dispatcher.budget.open();
             self.handle_leftovers();
         }
-        if !self.ended.is_empty() {
-            self.close_ended();
+        if !self.departed.is_empty() {
+            self.remove_departed();
         }
         worked
     }
 
-    /// Closes connections that have ended, at least one, until the turn's budget is used up.
+    /// Removes subscribers whose connections have closed, at least one, until the turn's budget is used up.
     #[cold]
-    fn close_ended(&mut self) {
-        while let Some(socket) = self.ended.pop_front() {
-            self.guarded(Some(socket), |shard| shard.close(socket));
-            if self.pipeline.dispatcher.budget.check() {
+    fn remove_departed(&mut self) {
+        while let Some(subscriber) = self.departed.pop_front() {
+            self.dispatcher().state.subscriptions.remove(subscriber);
+            if self.dispatcher().budget.check() {
                 break;
             }
         }
