@@ -38,7 +38,13 @@ pub(crate) struct Subscriptions<K> {
     /// Size of the URIs and task ids of all topics, each counted once, for the peer that named it first: subscribers of a topic share
     /// its name.
     byte_shares: Shares,
+    /// The topic of those in `free_topics`.
+    no_topic: Topic,
 }
+
+/// Capacity from which the table is compacted when it has become sparse, and the part of the capacity in use below which it is.
+const COMPACT_MIN: usize = 16_384;
+const COMPACT_DIVISOR: usize = 8;
 
 /// A limit that a subscription would exceed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -174,6 +180,7 @@ impl<K: Copy> Subscriptions<K> {
             slots: HashMap::default(),
             shares: shares(limits.subscriptions_max),
             byte_shares: shares(limits.subscription_bytes_max),
+            no_topic: Topic::list(List::ALL[0]),
         }
     }
 
@@ -329,7 +336,42 @@ impl<K: Copy> Subscriptions<K> {
             *members = Vec::new();
             self.byte_shares.give(*peer, topic.client_bytes() as u64);
             self.topics.remove(topic, slot.topic);
+            // Its name is not counted any more.
+            *topic = self.no_topic.clone();
             self.free_topics.push(slot.topic);
+        }
+    }
+
+    /// Frees the memory of a table that was full. It takes milliseconds, so that it is done while the shard has nothing else to do.
+    #[inline]
+    pub(crate) fn compact_if_sparse(&mut self) {
+        let capacity = self.slots.capacity();
+        if capacity > COMPACT_MIN && self.slots.len() < capacity / COMPACT_DIVISOR {
+            self.compact();
+        }
+    }
+
+    /// Removes the topics without subscribers, and the capacity of the indexes that is not used.
+    #[cold]
+    fn compact(&mut self) {
+        let mut moved = vec![0; self.members.len()];
+        let mut members = Vec::with_capacity(self.members.len() - self.free_topics.len());
+        self.topics = TopicIndex::default();
+        for (topic, moved) in std::mem::take(&mut self.members).into_iter().zip(&mut moved) {
+            if !topic.members.is_empty() {
+                *moved = position(members.len());
+                self.topics.insert(&topic.topic, *moved);
+                members.push(topic);
+            }
+        }
+        (self.members, self.free_topics) = (members, Vec::new());
+        self.slots = HashMap::with_capacity_and_hasher(self.slots.len(), RandomState::default());
+        for (subscriber, entry) in (0..).zip(&mut self.subscribers) {
+            let Some(entry) = entry else { continue };
+            for (number, slot) in (0..).zip(&mut entry.slots) {
+                slot.topic = moved.get(slot.topic as usize).copied().unwrap_or_default();
+                self.slots.insert((subscriber, slot.topic), number);
+            }
         }
     }
 
