@@ -107,11 +107,21 @@ impl<K: Copy + Eq + Hash> MemoryBudget<K> {
         }
     }
 
-    /// The connection to close before `socket` may hold more, while the memory of the process is nearly used up.
-    pub(crate) fn excess(&self, socket: K, bytes: usize) -> Option<K> {
+    /// The connection to close before `socket` may hold more, while the memory of the process is nearly used up: the largest of the
+    /// peer that holds the most, if that is more than its share. Others keep their share.
+    pub(crate) fn excess(&self, socket: K, peer: PeerKey, bytes: usize) -> Option<K> {
         let before = self.held.get(&socket).map_or(0, |held| held.counted);
         let grows = bytes >= COUNTED_MIN && bytes as u64 > before;
-        (grows && self.pressure.is_high()).then(|| self.largest().unwrap_or(socket))
+        if !grows || !self.pressure.is_high() {
+            return None;
+        }
+        match self.shares.heaviest() {
+            Some(heaviest) => self.largest_of(heaviest),
+            None => {
+                let is_within = self.shares.is_within_share(peer, bytes as u64 - before);
+                (!is_within).then_some(socket)
+            }
+        }
     }
 
     /// Whether new work that needs memory is refused.
@@ -154,8 +164,12 @@ impl<K: Copy + Eq + Hash> MemoryBudget<K> {
 
     /// The connection that holds the most for the peer that holds the most.
     fn largest(&self) -> Option<K> {
-        let heaviest = self.shares.most()?;
-        let of_peer = self.held.iter().filter(|(_, held)| held.peer == heaviest);
+        self.largest_of(self.shares.most()?)
+    }
+
+    /// The connection that holds the most for a peer.
+    fn largest_of(&self, peer: PeerKey) -> Option<K> {
+        let of_peer = self.held.iter().filter(|(_, held)| held.peer == peer);
         of_peer.max_by_key(|(_, held)| held.counted).map(|(socket, _)| *socket)
     }
 }
@@ -233,16 +247,19 @@ mod tests {
     }
 
     #[test]
-    fn growth_under_pressure_closes_the_largest_holder() {
+    fn growth_under_pressure_closes_the_largest_holder_above_its_share_and_no_other() {
         let pressure = MemoryPressure::default();
         let mut budget = MemoryBudget::new(16 * MIB as u64, 25, pressure.clone());
-        let sockets: Vec<_> = sockets().take(3).collect();
+        let sockets: Vec<_> = sockets().take(4).collect();
         budget.count(sockets[0], peer(1), 3 * MIB).unwrap();
-        assert_eq!(budget.excess(sockets[1], MIB), None);
+        budget.count(sockets[1], peer(1), 2 * MIB).unwrap();
+        assert_eq!(budget.excess(sockets[2], peer(2), MIB), None);
         pressure.set(true);
-        assert_eq!(budget.excess(sockets[1], MIB), Some(sockets[0]));
-        assert_eq!(budget.excess(sockets[1], 100), None);
+        assert_eq!(budget.excess(sockets[2], peer(2), MIB), Some(sockets[0]));
+        assert_eq!(budget.excess(sockets[2], peer(2), 100), None);
         budget.release(sockets[0]);
-        assert_eq!(budget.excess(sockets[1], MIB), Some(sockets[1]));
+        assert_eq!(budget.excess(sockets[2], peer(2), MIB), None, "no peer is above its share");
+        assert_eq!(budget.excess(sockets[3], peer(1), 3 * MIB), Some(sockets[3]), "a peer that would be");
+        assert_eq!(budget.excess(sockets[3], peer(1), 2 * MIB), None);
     }
 }

@@ -26,7 +26,7 @@ impl Shard {
     fn count_buffers(&mut self, socket: SocketId, bytes: usize) {
         let Some(connection) = connection_of(&mut self.connections, socket) else { return };
         let peer = PeerKey::new(connection.peer);
-        match self.pipeline.dispatcher.memory.excess(socket, bytes) {
+        match self.pipeline.dispatcher.memory.excess(socket, peer, bytes) {
             Some(largest) if largest == socket => return self.refuse_memory(socket),
             Some(largest) => self.refuse_memory(largest),
             None => {}
