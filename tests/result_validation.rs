@@ -209,24 +209,25 @@ fn large_results_of_each_kind_are_sent_or_refused_with_their_violations() {
 }
 
 #[test]
-fn large_results_that_find_no_room_in_the_queue_of_the_pool_are_refused_as_busy() {
+fn large_results_that_find_the_queue_of_the_pool_full_wait_for_their_validation() {
     let (hold, entered, leave) = hold();
     let running = start(server().tool(hold), Limits { blocking_queue_max: 1, ..limits() });
     let connect = || Client::connect(running.addresses()[0]);
-    let (mut holding, mut queued, mut refused) = (connect(), connect(), connect());
+    let mut holding = connect();
     holding.send(post(
         "",
         json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "hold"}}).to_string(),
     ));
     entered.wait();
-    queued.send(post("", message(1, "inline", LARGE, &json!(7)).to_string()));
-    await_calls_in_flight(&running, 2);
-    for kind in ["inline", "async"] {
-        let reply = refused.post("", message(1, kind, LARGE, &json!(7)).to_string());
-        assert_eq!((reply.status, reply.error_code()), (503, -32000), "{kind}");
-    }
+    let kinds = ["inline", "async", "inline", "async"];
+    let mut waiting = kinds.map(|kind| {
+        let mut client = connect();
+        client.send(post("", message(1, kind, LARGE, &json!(7)).to_string()));
+        client
+    });
+    await_calls_in_flight(&running, 5);
     leave.wait();
-    check(&queued.read().json(), &json!(7));
+    waiting.iter_mut().for_each(|client| check(&client.read().json(), &json!(7)));
     holding.read();
     end(running);
 }

@@ -525,7 +525,7 @@ impl Dispatcher {
 }
 
 /// The kind of error that is sent for a call without a reply.
-fn error_kind(unfinished: Unfinished) -> ErrorKind {
+pub(super) fn error_kind(unfinished: Unfinished) -> ErrorKind {
     match unfinished {
         Unfinished::Panicked => ErrorKind::ToolPanicked,
         Unfinished::Cancelled => ErrorKind::Deadline,

@@ -3,11 +3,11 @@
 
 use std::sync::Arc;
 
-use super::{Dispatcher, Disposition, Source, insert_call};
+use super::{Dispatcher, Disposition, Source, call_events::error_kind, insert_call};
 use crate::{
     call::{CallDetails, CallMessage, ClientChannel, Reply},
     mcp::{Call, ErrorKind},
-    peer::{NoRoom, PeerKey},
+    peer::PeerKey,
     runtime::{Cancel, Ticket},
 };
 
@@ -27,7 +27,7 @@ impl Dispatcher {
                     }
                     return;
                 }
-                Err(reason) => outcome = Err(reason.into()),
+                Err(reason) => outcome = Err(reason),
             }
         }
         if let Some((call, channel)) = self.calls.take(ticket) {
@@ -64,15 +64,15 @@ impl Dispatcher {
                     reason
                 }
             },
-            Err(reason) => reason,
+            Err(reason) => reason.into(),
         };
-        self.reject_call(callable, id, revision, reason.into(), out)
+        self.reject_call(callable, id, revision, reason, out)
     }
 
     /// Queues the validation of a result. The reply comes back as the end of the call.
-    fn submit_result(&self, ticket: Ticket, reply: Reply) -> Result<Cancel, NoRoom> {
-        let call = self.calls.get(ticket).ok_or(NoRoom::Full)?;
-        let output = call.callable.output().ok_or(NoRoom::Full)?.clone();
-        self.runner.submit_validation(ticket, PeerKey::new(call.peer), output, reply)
+    fn submit_result(&self, ticket: Ticket, reply: Reply) -> Result<Cancel, ErrorKind> {
+        let call = self.calls.get(ticket).ok_or(ErrorKind::Deadline)?;
+        let output = call.callable.output().ok_or(ErrorKind::Deadline)?.clone();
+        self.runner.submit_validation(ticket, PeerKey::new(call.peer), output, reply).map_err(error_kind)
     }
 }

@@ -63,9 +63,16 @@ impl<T> FairQueue<T> {
     /// # Errors
     /// The item, if the queue is full or the peer uses its share.
     pub(super) fn push(&mut self, key: PeerKey, item: T) -> Result<(), (T, NoRoom)> {
-        if let Err(reason) = self.shares.take(key, 1) {
+        if let Err(reason) = self.shares.check(key, 1) {
             return Err((item, reason));
         }
+        self.push_admitted(key, item);
+        Ok(())
+    }
+
+    /// Queues an item whose number is bounded elsewhere, whatever the capacity and the share of the peer.
+    pub(super) fn push_admitted(&mut self, key: PeerKey, item: T) {
+        self.shares.add(key, 1);
         let peer = self.peers.entry(key).or_insert_with(Peer::new);
         if peer.waiting.is_empty() {
             peer.turn = self.next_turn;
@@ -74,7 +81,6 @@ impl<T> FairQueue<T> {
         }
         peer.waiting.push_back(item);
         self.waiting += 1;
-        Ok(())
     }
 
     /// Removes the next item, which is in service until [`FairQueue::finish`].

@@ -188,24 +188,31 @@ impl Runner {
         Ok(Cancel::Job(cancelled))
     }
 
-    /// Validates the reply of a call on the blocking pool, under the ticket of the call, which receives it again with the result.
+    /// Validates the reply of a call on the blocking pool, under the ticket of the call, which receives it again with the result. The
+    /// handler has run, so the validation waits however long the queue is.
     ///
     /// # Errors
-    /// As for [`Self::submit`].
+    /// The memory of results that wait is used up.
     pub(crate) fn submit_validation(
         &self,
         ticket: Ticket,
         peer: PeerKey,
         output: Validator,
         mut reply: Reply,
-    ) -> Result<Cancel, NoRoom> {
+    ) -> Result<Cancel, Unfinished> {
         let (limits, flags) = (Arc::clone(&self.limits), self.flags.get());
-        let reserved = self.completions.remote().reserve(&reply).map_err(|()| NoRoom::Full)?;
-        self.submit(ticket, peer, move || {
+        let completions = self.completions.remote();
+        let reserved = completions.reserve(&reply).map_err(|()| Unfinished::ResultMemory)?;
+        let work = Box::new(move || {
             let _reserved = reserved;
             OutputValidator::new(&limits).with(flags).validate(&output, &mut reply);
-            reply
-        })
+            Ok(reply)
+        });
+        let pool = self.pools.pool.as_ref().ok_or(Unfinished::Cancelled)?;
+        let cancelled = Arc::new(AtomicBool::new(false));
+        let recipient = Recipient { cancelled: Arc::clone(&cancelled), ticket, completions };
+        pool.submit_admitted(peer, work, recipient);
+        Ok(Cancel::Job(cancelled))
     }
 
     /// The cancellation of a call that has not started.

@@ -221,20 +221,16 @@ impl BlockingPool {
             drop(job);
             return Err(reason);
         }
-        let is_short = state.threads.idle < state.queue.len();
-        let wakes_thread = state.threads.idle > 0;
-        let wakes_spare = is_short && state.spares.idle > 0;
-        if is_short {
-            shared.watch(&mut state);
-        }
-        drop(state);
-        if wakes_thread {
-            shared.job.notify_one();
-        }
-        if wakes_spare {
-            shared.newcomer.notify_one();
-        }
+        shared.wake_for_job(state);
         Ok(())
+    }
+
+    /// Queues a job for a call whose handler has ended, whatever the length of the queue: the calls in flight bound their number.
+    pub(super) fn submit_admitted(&self, peer: PeerKey, work: Work, recipient: Recipient) {
+        let shared = &self.0.shared;
+        let mut state = shared.state();
+        state.queue.push_admitted(peer, Job { work, recipient });
+        shared.wake_for_job(state);
     }
 
     /// Returns an observer that does not keep the pool alive.
@@ -325,6 +321,23 @@ impl Shared {
     /// A panic leaves no state behind that the next thread could not use: handlers run without the lock.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Wakes a thread for a job that was queued.
+    fn wake_for_job(self: &Arc<Self>, mut state: MutexGuard<'_, State>) {
+        let is_short = state.threads.idle < state.queue.len();
+        let wakes_thread = state.threads.idle > 0;
+        let wakes_spare = is_short && state.spares.idle > 0;
+        if is_short {
+            self.watch(&mut state);
+        }
+        drop(state);
+        if wakes_thread {
+            self.job.notify_one();
+        }
+        if wakes_spare {
+            self.newcomer.notify_one();
+        }
     }
 
     fn ids(&self) -> MutexGuard<'_, Vec<Pid>> {
