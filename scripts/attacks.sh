@@ -18,5 +18,5 @@ cd "$(dirname "$0")/.."
 read_options "$@"
 
 need_build
-cargo build --release --package corelane-loadgen --bins
+cargo build --release --features corelane/jemalloc --package corelane-loadgen --bins
 exec target/release/corelane-loadgen attack "$@"

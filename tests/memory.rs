@@ -18,7 +18,7 @@ use std::{
     time::Duration,
 };
 
-use corelane::{Config, Limits, NoArguments, Running, Server, Tool};
+use corelane::{Config, Content, Limits, NoArguments, Running, Server, Tool};
 use serde_json::{Value, json};
 use support::{
     Client, ServerProcess, config_file, corelane, echo, eventually, metric,
@@ -111,6 +111,60 @@ fn replies_that_a_client_does_not_read_are_dropped_before_memory_runs_out() {
     assert!(peak(&server) < 128 * MIB, "{}", peak(&server));
     drop(clients);
     end(server);
+}
+
+/// Memory that is free between buffers in use is kept by the allocator, which the memory of the attack would otherwise have grown for
+/// good.
+#[test]
+fn memory_that_clients_have_held_is_returned_to_the_system() {
+    const CLIENTS: u64 = 1000;
+    const BODY_BYTES: usize = 100_000;
+    let server = server("memory-returned", "1GiB");
+    assert_other_is_served(server.address);
+    let resident = || server.status("VmRSS") * 1024;
+    let before = resident();
+    let request = post("", echo(&"x".repeat(BODY_BYTES)));
+    let mut clients: Vec<Client> = (0..CLIENTS)
+        .map(|_| {
+            let mut client = Client::connect(server.address);
+            client.stream.write_all(&request[..request.len() - 10]).unwrap();
+            client
+        })
+        .collect();
+    let held = (CLIENTS * BODY_BYTES as u64) as f64;
+    eventually("the parts of requests are held", || metric(server.admin(), "corelane_buffer_bytes") >= held);
+    assert!(resident() > before + 80 * MIB, "{} after {before}", resident());
+    // The newest buffers are in use.
+    drop(clients.drain(..clients.len() - 10));
+    eventually("the memory is returned", || resident() < before + 32 * MIB);
+    drop(clients);
+    end(server);
+}
+
+/// The memory may be that of the allocator or of handlers, so that no client holds it.
+#[test]
+fn client_within_its_share_is_served_while_memory_is_nearly_used_up() {
+    let admin = Some("127.0.0.1:0".parse().unwrap());
+    // Less than this process has, so that half of it is for requests, and a quarter of that for one client.
+    let config = Config { admin, memory_max: Some(8 << 20), ..config(1, Limits::default()) };
+    let tool = Tool::new("accept")
+        .input_schema::<()>(json!({"type": "object"}))
+        .run_raw(|_, _, reply| reply.push(Content::text("accepted")));
+    let running = Server::builder("test", "0").tool(tool).build().start(&config).unwrap();
+    let readiness = "GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    eventually("the shortage of memory", || {
+        let reply = Client::connect(running.admin_address().unwrap()).send(readiness).read();
+        reply.body == b"memory is nearly used up\n"
+    });
+    let mut client = Client::connect_from(OTHER, running.addresses()[0]);
+    for _ in 0..10 {
+        let result = client.call("accept", json!({"text": "x".repeat(200_000)}));
+        assert_eq!(result["content"][0]["text"], "accepted");
+    }
+    let reply = half_request(running.addresses()[0]).read();
+    assert_eq!((reply.status, reply.header("retry-after")), (503, Some("1")));
+    drop(client);
+    assert_eq!(peer::end(running).refusals("memory_max"), 1);
 }
 
 /// A newline-delimited connection from an address.

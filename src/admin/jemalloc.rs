@@ -1,8 +1,8 @@
-//! Statistics of jemalloc.
+//! Statistics of jemalloc, and the pages that it keeps.
 
 use serde_json::{Map, Value};
 use tikv_jemalloc_ctl::{
-    epoch, stats,
+    Access, AsName, Result as CtlResult, arenas, epoch, stats,
     stats_print::{Options, stats_print},
     thread,
 };
@@ -39,6 +39,28 @@ fn is_global() -> bool {
     let after = allocated.get();
     drop(probe);
     after > before
+}
+
+/// Returns the unused pages of all arenas to the system, and `true` if the program allocates from jemalloc. An arena whose threads are
+/// idle would keep them.
+pub(super) fn release() -> bool {
+    if !is_global() {
+        return false;
+    }
+    let _ = release_pages();
+    true
+}
+
+fn release_pages() -> CtlResult<()> {
+    let mut decay = b"arena.0.dirty_decay_ms\0".name().mib::<[usize; 3]>()?;
+    for arena in 0..arenas::narenas::read()? {
+        decay[1] = arena as usize;
+        // Pages are kept for this time, and returned at once where it is none. An arena that is not in use has none.
+        if let Ok(milliseconds) = Access::<isize>::update(&decay, 0) {
+            decay.write(milliseconds)?;
+        }
+    }
+    Ok(())
 }
 
 /// The arenas that have been used.

@@ -21,5 +21,6 @@ mod response;
 mod shared;
 mod wake;
 
+pub(crate) use allocator::release_free_memory;
 pub(crate) use control::{ControlListener, ControlRefusals, ControlServer, Drain, Identity};
 pub(crate) use listener::Admin;

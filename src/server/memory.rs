@@ -1,16 +1,19 @@
-//! The memory limit of the process: found at the start, divided among the shards, watched while they run.
+//! The memory of the process: its limit, found at the start and divided among the shards, is watched while they run, and free memory is
+//! returned to the system.
 
 use std::{
     fs,
     path::{Path, PathBuf},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use procfs::{Current, Meminfo, process::Process};
+use rustix::time::{ClockId, clock_gettime};
 use tracing::{info, warn};
 
 use crate::{
+    admin::release_free_memory,
     config::{Config, Limits},
     memory::MemoryPressure,
     telemetry::metrics::resident_memory,
@@ -22,6 +25,15 @@ const WATCH_INTERVAL: Duration = Duration::from_millis(100);
 /// Resident memory above which the pressure is high, and below which it ends, in percent of the limit.
 const HIGH_PERCENT: u64 = 90;
 const LOW_PERCENT: u64 = 85;
+
+/// Resident memory above that at the start from which the allocator is made to return what is free, in bytes.
+const RELEASE_MIN: u64 = 16 << 20;
+/// Time between two releases: while the pressure is high, while the process is idle, and while it is not.
+const RELEASE_UNDER_PRESSURE: Duration = Duration::from_secs(1);
+const RELEASE_IDLE: Duration = Duration::from_secs(10);
+const RELEASE_BUSY: Duration = Duration::from_mins(1);
+/// Processor time since the last release without which nothing can have become free.
+const WORK_MIN: Duration = Duration::from_millis(10);
 
 /// The memory that the process may use, in bytes: the configured one, or four fifths of what there is.
 pub(super) fn memory_max(config: &Config) -> u64 {
@@ -78,33 +90,97 @@ pub(super) fn fit_limits(limits: Limits, memory_max: u64, shards: usize) -> Limi
     }
 }
 
-/// Starts the thread that compares the resident memory with the limit and sets `pressure`. It ends when no shard is left.
+/// Starts the thread that compares the resident memory with the limit and sets `pressure`, and that makes the allocator return free
+/// memory. It ends when no shard is left.
 pub(super) fn watch_memory(memory_max: u64, pressure: MemoryPressure) -> std::io::Result<()> {
     let watch = move || {
-        while pressure.is_shared() {
-            watch(memory_max, &pressure);
+        let mut watch = Watch::new(memory_max, pressure);
+        while watch.pressure.is_shared() {
+            watch.check(Instant::now(), processor_time(), resident_memory, release_free_memory);
             thread::sleep(WATCH_INTERVAL);
         }
     };
     thread::Builder::new().name("memory".to_owned()).spawn(watch).map(drop)
 }
 
-/// Compares the resident memory with the limit.
-fn watch(memory_max: u64, pressure: &MemoryPressure) {
-    let Some(resident) = resident_memory() else { return };
-    let percent = resident.saturating_mul(100) / memory_max.max(1);
-    let was_high = pressure.is_high();
-    if !was_high && percent >= HIGH_PERCENT {
-        warn!(resident, memory_max, "memory is nearly used up: new work is refused");
-        pressure.set(true);
-    } else if was_high && percent < LOW_PERCENT {
-        info!(resident, memory_max, "memory is available again");
-        pressure.set(false);
+/// Processor time of all threads of the process.
+fn processor_time() -> Duration {
+    Duration::try_from(clock_gettime(ClockId::ProcessCPUTime)).unwrap_or_default()
+}
+
+/// The state of the thread that watches the memory.
+struct Watch {
+    memory_max: u64,
+    pressure: MemoryPressure,
+    /// Resident memory at the first check, in bytes.
+    at_start: Option<u64>,
+    /// Time of the last check, and the processor time at it.
+    checked: (Instant, Duration),
+    /// As above, of the last release.
+    released: (Instant, Duration),
+}
+
+impl Watch {
+    fn new(memory_max: u64, pressure: MemoryPressure) -> Self {
+        let now = (Instant::now(), processor_time());
+        Self { memory_max, pressure, at_start: None, checked: now, released: now }
+    }
+
+    /// Compares the resident memory with the limit. Before, makes the allocator return free memory if it is time: an attack would
+    /// otherwise leave memory that counts against the limit until threads that have become idle allocate again.
+    fn check(
+        &mut self,
+        now: Instant,
+        processor_time: Duration,
+        resident: impl Fn() -> Option<u64>,
+        release: impl FnOnce(),
+    ) {
+        let Some(mut current) = resident() else { return };
+        let at_start = *self.at_start.get_or_insert(current);
+        let is_near = self.percent(current) >= HIGH_PERCENT;
+        if current >= at_start + RELEASE_MIN && self.may_release(now, processor_time, is_near) {
+            release();
+            self.released = (now, processor_time);
+            current = resident().unwrap_or(current);
+        }
+        self.checked = (now, processor_time);
+        let (percent, was_high) = (self.percent(current), self.pressure.is_high());
+        let memory_max = self.memory_max;
+        if !was_high && percent >= HIGH_PERCENT {
+            warn!(resident = current, memory_max, "memory is nearly used up: new work is refused");
+            self.pressure.set(true);
+        } else if was_high && percent < LOW_PERCENT {
+            info!(resident = current, memory_max, "memory is available again");
+            self.pressure.set(false);
+        }
+    }
+
+    fn percent(&self, resident: u64) -> u64 {
+        resident.saturating_mul(100) / self.memory_max.max(1)
+    }
+
+    /// Whether it is time to return free memory. That takes time of its own, and memory that is needed again has to be cleared.
+    fn may_release(&self, now: Instant, processor_time: Duration, is_near: bool) -> bool {
+        let (released_at, time_then) = self.released;
+        if processor_time.saturating_sub(time_then) < WORK_MIN {
+            return false;
+        }
+        let (checked_at, time_then) = self.checked;
+        let is_idle =
+            processor_time.saturating_sub(time_then) * 10 < now.saturating_duration_since(checked_at);
+        let interval = match (is_near || self.pressure.is_high(), is_idle) {
+            (true, _) => RELEASE_UNDER_PRESSURE,
+            (false, true) => RELEASE_IDLE,
+            (false, false) => RELEASE_BUSY,
+        };
+        now.saturating_duration_since(released_at) >= interval
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
 
     #[test]
@@ -126,16 +202,39 @@ mod tests {
         assert!(resident_memory().is_some_and(|resident| (1 << 20..available_memory()).contains(&resident)));
     }
 
+    const MIB: u64 = 1 << 20;
+
     #[test]
     fn pressure_begins_near_the_limit_and_ends_below_it() {
-        let pressure = MemoryPressure::default();
-        watch(u64::MAX / 200, &pressure);
-        assert!(!pressure.is_high());
-        watch(1 << 20, &pressure);
-        assert!(pressure.is_high());
-        watch(resident_memory().unwrap() * 100 / 87, &pressure);
-        assert!(pressure.is_high(), "between the two bounds");
-        watch(u64::MAX / 200, &pressure);
-        assert!(!pressure.is_high());
+        let mut watch = Watch::new(1000 * MIB, MemoryPressure::default());
+        for (mebibytes, is_high) in [(500, false), (905, true), (870, true), (840, false)] {
+            watch.check(Instant::now(), Duration::ZERO, || Some(mebibytes * MIB), || {});
+            assert_eq!(watch.pressure.is_high(), is_high, "{mebibytes} of 1000 MiB");
+        }
+    }
+
+    #[test]
+    fn free_memory_is_returned_when_the_process_is_idle_or_near_its_limit() {
+        let mut watch = Watch::new(1000 * MIB, MemoryPressure::default());
+        let start = watch.checked.0;
+        // Milliseconds since the start, processor time in milliseconds, resident memory in MiB.
+        let mut releases = |after: u64, processor_time: u64, mebibytes: u64| {
+            let released = Cell::new(false);
+            watch.check(
+                start + Duration::from_millis(after),
+                watch.released.1 + Duration::from_millis(processor_time),
+                || Some(mebibytes * MIB - if released.get() { 110 * MIB } else { 0 }),
+                || released.set(true),
+            );
+            (released.get(), watch.pressure.is_high())
+        };
+        assert_eq!(releases(100, 100, 400), (false, false));
+        assert_eq!(releases(10_100, 100, 410), (false, false), "little more than at the start");
+        assert_eq!(releases(10_200, 150, 500), (false, false), "busy");
+        assert_eq!(releases(10_300, 151, 500), (true, false), "idle");
+        assert_eq!(releases(30_000, 1, 500), (false, false), "no work since");
+        assert_eq!(releases(70_400, 20_000, 500), (true, false), "busy for a minute");
+        assert_eq!(releases(70_500, 100, 950), (false, true), "near the limit, too soon");
+        assert_eq!(releases(71_500, 1000, 950), (true, false), "below the limit without the free memory");
     }
 }
