@@ -8,6 +8,9 @@ use crate::{
 /// Name of the figure for the number of published updates. Only fan-out runs have it.
 pub const UPDATES_PUBLISHED: &str = "updates_published_count";
 
+/// Name of the figure for how often the server encoded each update. Only fan-out runs have it, of servers that count it.
+pub const ENCODINGS_PER_UPDATE: &str = "encodings_per_update";
+
 /// A server has recovered from a burst when its latency is at most this many times the latency before.
 const RECOVERED_RATIO: f64 = 2.0;
 /// Lower bound of the recovery threshold, in microseconds.
@@ -17,9 +20,13 @@ const RECOVERED_US_MIN: f64 = 1_000.0;
 pub fn derive(run: &mut Run) {
     let figures: Vec<(&str, Option<f64>)> = match run.workload.as_str() {
         "burst" => vec![("recovered_after_s", recovered_after_s(run)), ("burst_p95_us", burst_p95_us(run))],
-        "sustained_100k" => vec![("latency_p95_steady_ratio", steady_ratio(&run.intervals))],
+        "sustained_100k" => vec![
+            ("latency_p95_steady_ratio", steady_ratio(&run.intervals)),
+            ("memory_growth_ratio", memory_growth(run)),
+        ],
         "soak" => vec![
             ("memory_growth_ratio", memory_growth(run)),
+            ("latency_p95_steady_ratio", steady_ratio(&run.intervals)),
             ("throughput_steady_ratio", last_to_first(&run.intervals, Interval::throughput_per_s)),
             ("latency_p99_growth_ratio", last_to_first(&run.intervals, |interval| interval.latency.p99_us)),
         ],

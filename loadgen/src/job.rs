@@ -16,7 +16,7 @@ use crate::{
     engine::{Engine, IntervalRecord, Pacing, Plan, Recording, ThreadReport},
     error::LoadError,
     latency::Latency,
-    monitor::{ProcessSampler, ServerMonitor, cpu_s},
+    monitor::{Metrics, ProcessSampler, ServerMonitor, cpu_s},
     probe::ProbeResult,
     progress::{Bar, ProgressTarget},
     result::{self, Check, GeneratorSide, Interval, Outcome, Parameters, RequestResult, Run},
@@ -121,10 +121,7 @@ pub fn run_job_with(
     let cpu_percent = (own_cpu_s() - cpu_before) / followed.elapsed().as_secs_f64().max(0.001) * 100.0;
     let mut run = collector.into_run(job, cpu_percent);
     if let (Some(before), Some(after)) = (metrics_before, job.monitor.metrics()) {
-        run.server_latencies = after.since(&before);
-        run.server.commit = after.commit;
-        run.server.limits = after.limits;
-        run.server.flags = after.flags;
+        record_server(&mut run, before, after);
     }
     if let (Some(before), Some(after)) = (memory_before, memory_connected)
         && plan.connections >= 1_000
@@ -134,6 +131,16 @@ pub fn run_job_with(
     }
     run.checks = demand::check_all(&job.demands, &run);
     Ok(run)
+}
+
+/// Records the server's latencies, commit, limits and flags, from its metrics before and after the run.
+pub(crate) fn record_server(run: &mut Run, before: Metrics, after: Metrics) {
+    run.server_latencies = after.since(&before);
+    run.server.commit = after.commit;
+    run.server.limits = after.limits;
+    let has_changed = |flag: &&String| before.flags.get(*flag) != after.flags.get(*flag);
+    run.server.flags_changed = after.flags.keys().filter(has_changed).cloned().collect();
+    run.server.flags = before.flags;
 }
 
 /// Checks that the generator can keep the schedule, and that the schedule contains a request.

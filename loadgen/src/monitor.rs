@@ -205,6 +205,8 @@ pub struct Metrics {
     pub flags: BTreeMap<String, bool>,
     /// The commit from which the server was built, if it is known.
     pub commit: Option<String>,
+    /// Number of notifications that were encoded, if the server counts them.
+    pub notifications_encoded: Option<u64>,
 }
 
 impl Metrics {
@@ -225,6 +227,9 @@ impl Metrics {
                             if bound == "+Inf" { f64::INFINITY } else { bound.parse().unwrap_or(0.0) };
                         metrics.buckets.entry(method).or_default().push((bound, value as u64));
                     }
+                }
+                Some("corelane_notifications_encoded_total") => {
+                    metrics.notifications_encoded = Some(value as u64);
                 }
                 Some("corelane_build_info") => metrics.commit = label("commit"),
                 Some("corelane_limit") => {

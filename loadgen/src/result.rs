@@ -224,9 +224,13 @@ pub struct ServerInfo {
     /// Limits in force, according to its admin address.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub limits: BTreeMap<String, f64>,
-    /// Optimizations that can be disabled, and whether they were on.
+    /// Optimizations that can be disabled, and whether they were on when measuring began. Results are compared only if all of
+    /// them are equal.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub flags: BTreeMap<String, bool>,
+    /// Flags that had another position when measuring ended. The run is not compared.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub flags_changed: Vec<String>,
 }
 
 /// How a run ended.

@@ -76,6 +76,7 @@ pub(crate) fn run(workload: &str, contestant: &str) -> Run {
             commit: None,
             limits: BTreeMap::new(),
             flags: BTreeMap::new(),
+            flags_changed: Vec::new(),
         },
         outcome: Outcome::Complete,
         began_unix_s: 1_795_521_600.0,

@@ -81,11 +81,18 @@ fn comparison_exits_with_0_1_or_2() {
             run["parameters"]["connections_count"] = json!(9);
         }
     });
+    let switched = changed(baseline, "switched.json", |file| {
+        for run in file["runs"].as_array_mut().unwrap() {
+            assert_eq!(run["server"]["flags"]["zero_copy"], json!(true));
+            run["server"]["flags"]["zero_copy"] = json!(false);
+        }
+    });
     let broken = changed(baseline, "broken.json", |file| file["runs"][0]["latency"] = json!("fast"));
     let foreign = changed(baseline, "foreign.json", |file| file["schema"] = json!("another-1"));
     for (path, words) in [
         (elsewhere, "cannot be compared"),
         (otherwise, "cannot be compared"),
+        (switched, "zero_copy is off, and on in the baseline"),
         (broken, "not a usable result"),
         (foreign, "not a usable result"),
     ] {

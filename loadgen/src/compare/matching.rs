@@ -5,6 +5,8 @@
 //! affect the measurements; a minor version contains another io_uring. The memory size may differ, because virtual
 //! machines of one type differ by a few pages.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 use crate::{
@@ -32,6 +34,15 @@ impl Pair<'_> {
         let [now, then] = [&self.current, &self.baseline].map(|group| group.parameters().scale);
         if now != then {
             return Some(format!("run at scale {now}, and at {then} in the baseline"));
+        }
+        let changed = |group: &Repeats<'_>, whose| {
+            let flag = group.runs.iter().find_map(|run| run.server.flags_changed.first())?;
+            Some(format!("{whose} {flag} was switched while measuring"))
+        };
+        if let Some(reason) =
+            changed(&self.current, "now").or_else(|| changed(&self.baseline, "in the baseline"))
+        {
+            return Some(reason);
         }
         incomplete(&self.current, "now").or_else(|| incomplete(&self.baseline, "in the baseline"))
     }
@@ -100,8 +111,32 @@ pub(super) fn matched<'file>(
             _ => not_in_the_baseline.push(group.name()),
         }
     }
+    same_flags(&pairs)?;
     let only_in_the_baseline = before.iter().map(|group| with_reason(group, current)).collect();
     Ok(Matched { pairs, not_in_the_baseline, only_in_the_baseline })
+}
+
+/// Rejects results of servers with different flags, with all differences. A result without flags is of a server that does not
+/// export them, or of an older generator.
+fn same_flags(pairs: &[Pair<'_>]) -> Result<(), LoadError> {
+    let mut found = Vec::new();
+    for pair in pairs {
+        let [now, then] = flags(pair);
+        let word = |is_on: &bool| if *is_on { "on" } else { "off" };
+        for (flag, is_on) in now {
+            let Some(was_on) = then.get(flag).filter(|was_on| *was_on != is_on) else { continue };
+            let difference = format!("{flag} is {}, and {} in the baseline", word(is_on), word(was_on));
+            // Most workloads of a file have the same flags, so each difference is listed once.
+            if !found.contains(&difference) {
+                found.push(difference);
+            }
+        }
+    }
+    if found.is_empty() { Ok(()) } else { Err(LoadError::Incomparable(found.join("; "))) }
+}
+
+fn flags<'pair>(pair: &'pair Pair<'_>) -> [&'pair BTreeMap<String, bool>; 2] {
+    [&pair.current, &pair.baseline].map(|group| &group.first.server.flags)
 }
 
 fn with_reason(group: &Repeats<'_>, current: &ResultFile) -> String {
@@ -157,20 +192,15 @@ pub(super) fn notes(current: &ResultFile, baseline: &ResultFile, pairs: &[Pair<'
     if now != then {
         notes.push(format!("the generator is version {now}, and {then} in the baseline"));
     }
-    for pair in pairs {
-        let [now, then] = [&pair.current, &pair.baseline].map(|group| &group.first.server.flags);
-        let new = then.keys().filter(|flag| !now.contains_key(*flag));
-        for flag in now.keys().chain(new) {
-            let [now, then] = [now, then].map(|flags| match flags.get(flag) {
-                Some(true) => "on",
-                Some(false) => "off",
-                None => "unknown",
-            });
-            let note = format!("{flag} is {now}, and {then} in the baseline");
-            // Most workloads of a file have the same server flags, so each note is listed once.
-            if now != then && !notes.contains(&note) {
-                notes.push(note);
-            }
+    let unknown = |is_of_baseline: bool| {
+        pairs.iter().map(flags).any(|[now, then]| {
+            let (one, other) = if is_of_baseline { (then, now) } else { (now, then) };
+            one.is_empty() && !other.is_empty()
+        })
+    };
+    for (is_of_baseline, whose) in [(false, "the current result"), (true, "the baseline")] {
+        if unknown(is_of_baseline) {
+            notes.push(format!("the flags of {whose} are unknown"));
         }
     }
     notes

@@ -55,7 +55,7 @@ pub struct Comparison {
 ///
 /// # Errors
 /// [`LoadError::Incomparable`] when the processors, cores, kernels (major and minor version) or builds of the generator differ,
-/// when a workload was run with other parameters, or when there is nothing to compare.
+/// when a workload was run with other parameters or with other flags of the server, or when there is nothing to compare.
 pub fn compare(
     current: &ResultFile,
     baseline: &ResultFile,

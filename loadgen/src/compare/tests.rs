@@ -274,14 +274,33 @@ fn workloads_of_one_side_are_listed() {
 }
 
 #[test]
-fn different_flags_are_noted_once() {
-    let flag = |on| {
+fn results_with_unlike_flags_are_rejected() {
+    let flags = |zero_copy, schema_cache| {
         move |run: &mut Run| {
-            run.server.flags.insert("zero_copy".to_owned(), on);
+            run.server.flags.insert("zero_copy".to_owned(), zero_copy);
+            run.server.flags.insert("schema_cache".to_owned(), schema_cache);
         }
     };
-    let comparison = against(&changed(quiet(5), flag(true)), &changed(quiet(5), flag(false)));
-    assert_eq!(comparison.notes, ["zero_copy is on, and off in the baseline"]);
+    let all_on = changed(quiet(5), flags(true, true));
+    assert_eq!(
+        mismatch(&changed(quiet(5), flags(false, true)), &all_on),
+        "zero_copy is off, and on in the baseline"
+    );
+    assert_eq!(
+        mismatch(&all_on, &changed(quiet(5), flags(false, false))),
+        "schema_cache is on, and off in the baseline; zero_copy is on, and off in the baseline"
+    );
+    assert_eq!(against(&all_on, &all_on).notes, [] as [&str; 0]);
+    assert_eq!(against(&all_on, &quiet(5)).notes, ["the flags of the baseline are unknown"]);
+    assert_eq!(against(&quiet(5), &all_on).notes, ["the flags of the current result are unknown"]);
+}
+
+#[test]
+fn run_whose_flags_changed_is_not_compared() {
+    let switched = changed(quiet(5), |run| run.server.flags_changed = vec!["zero_copy".to_owned()]);
+    let comparison = against(&switched, &quiet(5));
+    assert!(!comparison.usable());
+    assert_eq!(comparison.rows[0].reason.as_deref(), Some("now zero_copy was switched while measuring"));
 }
 
 #[test]

@@ -25,8 +25,8 @@ use self::measuring::FanOut;
 use crate::{
     engine::executor,
     error::LoadError,
-    figures::UPDATES_PUBLISHED,
-    job::{Job, RunCollector, RunContext, own_cpu_s},
+    figures::{ENCODINGS_PER_UPDATE, UPDATES_PUBLISHED},
+    job::{Job, RunCollector, RunContext, own_cpu_s, record_server},
     result::{Outcome, Run},
 };
 
@@ -59,6 +59,7 @@ pub fn run(job: &Job, context: &RunContext) -> Result<Run, LoadError> {
         .map_err(|error| LoadError::Resource(format!("no thread on core {core}: {error}")))?;
     let began = Instant::now();
     let cpu_before = own_cpu_s();
+    let metrics_before = job.monitor.metrics();
     collector.start_sampling(job);
     let outcome = loop {
         match delivered.recv_timeout(SAMPLE_INTERVAL) {
@@ -90,5 +91,13 @@ pub fn run(job: &Job, context: &RunContext) -> Result<Run, LoadError> {
     run.figures.insert("last_socket_p95_us".to_owned(), measured.last_socket_us.1);
     run.figures.insert(UPDATES_PUBLISHED.to_owned(), measured.published as f64);
     run.figures.insert("stale_readers_count".to_owned(), measured.stale as f64);
+    if let (Some(before), Some(after)) = (metrics_before, job.monitor.metrics()) {
+        let counts = (before.notifications_encoded, after.notifications_encoded);
+        if let ((Some(before), Some(after)), 1..) = (counts, measured.published) {
+            let each = after.saturating_sub(before) as f64 / measured.published as f64;
+            run.figures.insert(ENCODINGS_PER_UPDATE.to_owned(), each);
+        }
+        record_server(&mut run, before, after);
+    }
     Ok(run)
 }

@@ -38,6 +38,7 @@ pub(crate) fn peer() -> Run {
             commit: None,
             limits: BTreeMap::new(),
             flags: BTreeMap::new(),
+            flags_changed: Vec::new(),
         };
         run.errors_count.clear();
         run.first_error = None;
@@ -111,6 +112,7 @@ fn measured(shape: &Shape) -> Run {
                 ("header_timeout_ms".to_owned(), 10_000.0),
             ]),
             flags: BTreeMap::from([("borrowed_arguments".to_owned(), true), ("spin".to_owned(), false)]),
+            flags_changed: Vec::new(),
         },
         outcome: Outcome::Complete,
         began_unix_s: 1_790_000_000.25,
