@@ -38,7 +38,7 @@
 //! | layer | modules | what they are |
 //! |---|---|---|
 //! | values | [`error`], [`units`], [`statistics`], [`latency`], [`schedule`], [`template`], [`payloads`], [`fault_injection`] | numbers, times and texts, without I/O |
-//! | processes | [`placement`], [`process`], [`spawn`], [`stdio`], [`target`] | cores, child processes, addresses |
+//! | processes | [`placement`], [`process`], [`spawn`], [`stdio`], [`target`], [`fixture`] | cores, child processes, addresses |
 //! | results | [`result`], [`environment`], [`demand`], [`figures`], [`metric`], [`repeats`] | the result file and what is computed from it |
 //! | protocol | [`http`], [`request`] | replies from bytes, requests to bytes |
 //! | load | [`engine`] | the generator's threads |
@@ -68,6 +68,7 @@ pub mod process;
 pub mod spawn;
 pub mod stdio;
 pub mod target;
+pub mod fixture;
 
 pub mod result;
 pub mod environment;

@@ -104,10 +104,10 @@ fn probe_era(target: &Target, era: Era, timeout: Duration) -> Result<Result<Prob
         _ => Operation::Initialize,
     };
     let request = Request::new(target, era, first, 1, false)?;
-    let mut stdio = target.program().map(|_| StdioSession::start(target)).transpose()?;
+    let mut lines = target.is_lines.then(|| LineSession::start(target, timeout)).transpose()?;
     let mut closes_unannounced = false;
-    let (head, reply) = match &mut stdio {
-        Some(stdio) => stdio.exchange(target, &request, timeout)?,
+    let (head, reply) = match &mut lines {
+        Some(lines) => lines.exchange(target, &request, timeout)?,
         None => {
             let mut exchange = exchange(target, &request, None, timeout)?;
             closes_unannounced = exchange.closes_unannounced();
@@ -143,12 +143,12 @@ fn probe_era(target: &Target, era: Era, timeout: Duration) -> Result<Result<Prob
     let text = |key: &str| info.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
     let session = head.session.as_deref();
     let list = Request::new(target, era, Operation::Method("tools/list"), 1, false)?;
-    let (head, reply) = match &mut stdio {
-        Some(stdio) => {
+    let (head, reply) = match &mut lines {
+        Some(lines) => {
             if era == Era::Legacy {
-                stdio.write(target, &initialized(target), timeout)?;
+                lines.write(target, &initialized(target), timeout)?;
             }
-            stdio.exchange(target, &list, timeout)?
+            lines.exchange(target, &list, timeout)?
         }
         None => {
             let exchange = exchange(target, &list, session, timeout)?;
@@ -261,21 +261,28 @@ fn read(
 /// Reason of the error if the server closes without a reply.
 const CLOSED: &str = "it closes the connection without a reply";
 
-/// A process that receives several requests. Dropping it lets the process exit.
-struct StdioSession {
+/// A connection with newline-delimited JSON, to a socket or to a process, which receives several requests. Dropping it lets the
+/// process exit.
+struct LineSession {
     stream: Option<Socket>,
     framer: Framer,
     process: Option<Process>,
 }
 
-impl StdioSession {
-    fn start(target: &Target) -> Result<Self, LoadError> {
-        let unreachable = |reason: String| LoadError::Unreachable { url: target.url.clone(), reason };
-        let program =
-            target.program().ok_or_else(|| unreachable("the target is not a command".to_owned()))?;
-        let (stream, process) = program.start(&[]).map_err(|error| unreachable(error.to_string()))?;
-        let stream = Some(Socket::from(OwnedFd::from(stream)));
-        Ok(Self { stream, framer: Framer::lines(), process: Some(process) })
+impl LineSession {
+    fn start(target: &Target, timeout: Duration) -> Result<Self, LoadError> {
+        let unreachable = |error: std::io::Error| LoadError::Unreachable {
+            url: target.url.clone(),
+            reason: error.to_string(),
+        };
+        let (stream, process) = match target.program() {
+            Some(program) => {
+                let (stream, process) = program.start(&[]).map_err(unreachable)?;
+                (Socket::from(OwnedFd::from(stream)), Some(process))
+            }
+            None => (connect(target, timeout).map_err(unreachable)?, None),
+        };
+        Ok(Self { stream: Some(stream), framer: Framer::lines(), process })
     }
 
     fn exchange(
@@ -314,7 +321,7 @@ impl StdioSession {
     }
 }
 
-impl Drop for StdioSession {
+impl Drop for LineSession {
     fn drop(&mut self) {
         self.stream = None;
         terminate_all(self.process.take());

@@ -7,6 +7,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::thread::{CpuSet, sched_setaffinity};
+
 use crate::{
     error::LoadError,
     process::{self, ProcessGroup, last_line, unlinked_file},
@@ -26,11 +28,11 @@ pub struct SpawnedServer {
 }
 
 impl SpawnedServer {
-    /// Starts a command that listens on `address`, with its threads on `core`.
+    /// Starts a command that listens on `address`, with its threads on these cores.
     ///
     /// # Errors
     /// When it does not start, exits, or does not listen. The error contains its last output.
-    pub fn start(mut command: Command, address: SocketAddr, core: usize) -> Result<Self, LoadError> {
+    pub fn start(mut command: Command, address: SocketAddr, cores: &[usize]) -> Result<Self, LoadError> {
         let program = command.get_program().to_string_lossy().into_owned();
         let failed = |reason: String| LoadError::Resource(format!("{program} did not start: {reason}"));
         let output = unlinked_file().map_err(|error| failed(error.to_string()))?;
@@ -42,7 +44,10 @@ impl SpawnedServer {
         // A child inherits the affinity of the thread that starts it, so a temporary thread is pinned first.
         let spawned = std::thread::scope(|scope| {
             let starting = scope.spawn(|| {
-                core_affinity::set_for_current(core_affinity::CoreId { id: core });
+                let mut set = CpuSet::new();
+                cores.iter().filter(|core| **core < CpuSet::MAX_CPU).for_each(|core| set.set(*core));
+                // Without it the server runs on any core.
+                let _ = sched_setaffinity(None, &set);
                 ProcessGroup::start(&mut command)
             });
             starting.join()

@@ -2,9 +2,6 @@
 
 use std::{
     net::SocketAddr,
-    path::PathBuf,
-    process::Command,
-    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -13,14 +10,15 @@ use serde_json::Value;
 use crate::{
     engine::Plan,
     error::LoadError,
-    fanout, fault_injection, figures, idle,
+    fanout, figures,
+    fixture::{Fixture, FixtureSettings},
+    idle,
     job::{Job, RunContext, run_job},
     monitor::ServerMonitor,
     placement::Placement,
     probe::{ProbeResult, probe},
     request::{Era, Operation, Request},
     result::{NotRun, ResultFile, Run},
-    spawn::{SpawnedServer, unused_address},
     target::Target,
     workloads::{Workload, WorkloadKind, slow_tools},
 };
@@ -90,10 +88,23 @@ impl Suite {
     fn run_workload(&self, workload: &Workload, context: &RunContext) -> Result<Vec<Run>, LoadError> {
         let server = match &self.target {
             Some(_) => None,
-            None => Some(start_fixture(workload.shards, self.server_core, Duration::ZERO)?),
+            None => Some(Fixture::start(&FixtureSettings {
+                shards: workload.shards,
+                cores: vec![self.server_core],
+                listens_on_lines: workload.is_lines,
+                ..FixtureSettings::default()
+            })?),
         };
         let target = match (&self.target, &server) {
+            (Some(target), _) if workload.is_lines && !target.is_lines => {
+                return Err(LoadError::Unsupported(
+                    "it needs the address of newline-delimited JSON, tcp://HOST:PORT".to_owned(),
+                ));
+            }
             (Some(target), _) => target.clone(),
+            (None, Some(server)) if workload.is_lines => {
+                server.lines.clone().unwrap_or_else(|| server.target.clone())
+            }
             (None, Some(server)) => server.target.clone(),
             (None, None) => return Err(LoadError::Usage("no server is given".to_owned())),
         };
@@ -155,10 +166,12 @@ impl Suite {
         if let Some(reason) = target.connection_limit_error(connections) {
             return Err(LoadError::Unsupported(reason));
         }
-        if workload.kind == WorkloadKind::FanOut && target.program().is_some() {
-            return Err(LoadError::Unsupported(
-                "a server on stdio has one client, so it cannot fan out".to_owned(),
-            ));
+        if workload.kind == WorkloadKind::FanOut && target.is_lines {
+            let reason = match target.program() {
+                Some(_) => "a server on stdio has one client, so it cannot fan out",
+                None => "the subscribers of a fan-out need HTTP",
+            };
+            return Err(LoadError::Unsupported(reason.to_owned()));
         }
         let probe = probe(target, Some(workload.era), self.timeout)?;
         for (operation, _) in &workload.operations {
@@ -184,7 +197,7 @@ impl Suite {
             interval: interval(workload.id, duration),
             pacing,
             connections,
-            pipeline: 1,
+            pipeline: workload.pipeline,
             warmup: workload.warmup,
             duration,
             timeout: self.timeout,
@@ -253,48 +266,4 @@ fn check_supported(probe: &ProbeResult, operation: &Operation, kind: WorkloadKin
         Operation::Prompt { .. } if !capability("prompts") => missing("prompts"),
         _ => Ok(()),
     }
-}
-
-/// A running fixture server.
-#[derive(Debug)]
-pub struct Fixture {
-    /// The MCP endpoint.
-    pub target: Target,
-    /// The admin address.
-    pub admin: SocketAddr,
-    _process: Arc<SpawnedServer>,
-}
-
-/// Starts the fixture server with an injected delay.
-///
-/// # Errors
-/// When its program does not exist or does not start.
-pub fn start_fixture(shards: usize, core: usize, delay: Duration) -> Result<Fixture, LoadError> {
-    let program = fixture_program()?;
-    let (address, admin) = (unused_address()?, unused_address()?);
-    let mut command = Command::new(program);
-    for name in ["CONFIG", "LISTEN", "SHARDS", "CPUS", "ADMIN", "LOG"] {
-        command.env_remove(format!("CORELANE_{name}"));
-    }
-    command
-        .env(fault_injection::DELAY_VARIABLE, delay.as_micros().to_string())
-        .arg("serve")
-        .args(["--listen", &address.to_string(), "--admin", &admin.to_string()])
-        .args(["--shards", &shards.to_string(), "--cpus", &core.to_string()]);
-    let process = SpawnedServer::start(command, address, core)?;
-    let target = Target::parse(&format!("http://{}/mcp", process.address()))?;
-    Ok(Fixture { target, admin, _process: Arc::new(process) })
-}
-
-/// The fixture is built and installed beside this program.
-pub(crate) fn fixture_program() -> Result<PathBuf, LoadError> {
-    let own_path = std::env::current_exe().map_err(|error| LoadError::Resource(error.to_string()))?;
-    let program = own_path.with_file_name("corelane-fixture");
-    if program.exists() {
-        return Ok(program);
-    }
-    Err(LoadError::Resource(
-        "corelane-fixture is not beside this program; build both: cargo build --release -p corelane-loadgen"
-            .to_owned(),
-    ))
 }

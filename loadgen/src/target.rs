@@ -1,7 +1,7 @@
 //! The server's endpoint: a URL, parsed and resolved once.
 
 use std::{
-    net::{IpAddr, SocketAddr, TcpStream},
+    net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs as _},
     path::PathBuf,
     time::Duration,
 };
@@ -16,6 +16,8 @@ use crate::{
 
 /// Prefix of a target that is HTTP over a Unix socket.
 const HTTP_UNIX: &str = "http+unix:";
+/// Prefix of a target with newline-delimited JSON over TCP.
+const LINES: &str = "tcp://";
 /// Time limit for one of several addresses to accept, before the next one is tried.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -43,10 +45,12 @@ pub struct Target {
     pub path: String,
     /// Additional header lines of every request, each with its line end.
     pub headers: String,
+    /// Whether messages are newline-delimited JSON, not HTTP. Always so with [`Address::Stdio`].
+    pub is_lines: bool,
 }
 
 impl Target {
-    /// Parses `http://HOST[:PORT][/PATH]` or `http+unix:PATH`; the default path is `/mcp`. A fragment is dropped;
+    /// Parses `http://HOST[:PORT][/PATH]`, `http+unix:PATH` or `tcp://HOST:PORT`; the default path is `/mcp`. A fragment is dropped;
     /// characters that a request line must not contain are percent-encoded (WHATWG URL standard).
     ///
     /// # Errors
@@ -59,6 +63,9 @@ impl Target {
         if let Some(path) = text.strip_prefix(HTTP_UNIX) {
             return Self::unix(path).map_err(|reason| unusable(&reason));
         }
+        if let Some(address) = text.strip_prefix(LINES) {
+            return Self::lines(address).map_err(|reason| unusable(&reason));
+        }
         let (scheme, rest) = text.split_once("://").unwrap_or(("http", text));
         match scheme.to_ascii_lowercase().as_str() {
             "http" => {}
@@ -67,7 +74,7 @@ impl Target {
                     "TLS is not supported; measure the server behind the TLS proxy, at its http:// address",
                 ));
             }
-            _ => return Err(unusable("the scheme must be http:// or http+unix:")),
+            _ => return Err(unusable("the scheme must be http://, http+unix: or tcp://")),
         }
         let split = rest.find(['/', '?', '#']).unwrap_or(rest.len());
         let (authority, behind) = rest.split_at(split);
@@ -90,6 +97,23 @@ impl Target {
             host,
             path,
             headers: String::new(),
+            is_lines: false,
+        })
+    }
+
+    fn lines(address: &str) -> Result<Self, String> {
+        let addresses: Vec<SocketAddr> = address
+            .to_socket_addrs()
+            .map_err(|error| format!("{error}; the form is tcp://HOST:PORT"))?
+            .collect();
+        let tcp = first_accepting(&addresses).ok_or("the host has no address")?;
+        Ok(Self {
+            url: format!("{LINES}{address}"),
+            address: Address::Tcp(tcp),
+            host: String::new(),
+            path: String::new(),
+            headers: String::new(),
+            is_lines: true,
         })
     }
 
@@ -105,6 +129,7 @@ impl Target {
             host: "localhost".to_owned(),
             path: "/mcp".to_owned(),
             headers: String::new(),
+            is_lines: false,
         })
     }
 
@@ -121,6 +146,7 @@ impl Target {
             host: String::new(),
             path: String::new(),
             headers: String::new(),
+            is_lines: true,
         })
     }
 
@@ -238,6 +264,13 @@ mod tests {
     }
 
     #[test]
+    fn address_of_newline_delimited_json_has_no_path() {
+        let target = Target::parse("tcp://127.0.0.1:7000").unwrap();
+        assert!(target.is_lines && target.path.is_empty());
+        assert_eq!((target.url.as_str(), target.tcp().unwrap().port()), ("tcp://127.0.0.1:7000", 7000));
+    }
+
+    #[test]
     fn first_accepting_address_is_used() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let open = listener.local_addr().unwrap();
@@ -267,6 +300,8 @@ mod tests {
             ("http://127.0.0.1:99999/", "invalid port"),
             ("http+unix:", "missing"),
             ("http://user@127.0.0.1/", "the form is"),
+            ("tcp://127.0.0.1", "tcp://HOST:PORT"),
+            ("tcp://127.0.0.1:1/mcp", "tcp://HOST:PORT"),
         ] {
             let error = Target::parse(text).unwrap_err().to_string();
             assert!(error.contains(word) && !error.contains('\n'), "{text}: {error}");

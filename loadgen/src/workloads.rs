@@ -24,6 +24,10 @@ pub struct Workload {
     pub pace: WorkloadPacing,
     /// Number of connections.
     pub connections: u32,
+    /// Maximum number of requests in flight on one connection.
+    pub pipeline: u32,
+    /// Whether the messages are newline-delimited JSON over TCP.
+    pub is_lines: bool,
     /// Duration of a single run.
     pub duration: Duration,
     /// Duration as a part of a suite.
@@ -105,6 +109,8 @@ fn base() -> Workload {
         operations: vec![(Operation::canonical(), 1)],
         pace: WorkloadPacing::Closed,
         connections: 64,
+        pipeline: 1,
+        is_lines: false,
         duration: Duration::from_secs(10),
         brief: Duration::from_secs(3),
         warmup: Duration::from_secs(1),
@@ -270,6 +276,16 @@ fn special_loads() -> Vec<Workload> {
             ..base()
         },
         Workload {
+            id: "async_100x5ms_one_connection",
+            description: "100 calls of 5 ms at once, on one newline-delimited connection",
+            operations: vec![(tool("sleep", r#"{"ms":5}"#), 1)],
+            pace: WorkloadPacing::Volley,
+            connections: 1,
+            pipeline: 100,
+            is_lines: true,
+            ..base()
+        },
+        Workload {
             id: "ping_beside_slow_tools",
             description: "ping while 1,000 slow tools run",
             era: Era::Legacy,
@@ -330,9 +346,9 @@ fn fan_out(
         connections,
         duration: Duration::from_secs(60),
         brief: Duration::from_secs(10),
-        warmup: Duration::from_secs(1),
         shards,
         kind: WorkloadKind::FanOut,
+        ..base()
     }
 }
 
@@ -346,15 +362,12 @@ pub fn slow_tools() -> Workload {
     Workload {
         id: "slow_tools",
         description: "1,000 calls that sleep",
-        era: Era::Modern,
         operations: vec![(tool("sleep", r#"{"ms":1000}"#), 1)],
-        pace: WorkloadPacing::Closed,
         connections: 1_000,
         duration: Duration::ZERO,
         brief: Duration::ZERO,
         warmup: Duration::ZERO,
-        shards: 1,
-        kind: WorkloadKind::Plain,
+        ..base()
     }
 }
 

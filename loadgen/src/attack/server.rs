@@ -5,8 +5,8 @@ use std::{net::SocketAddr, process::Command};
 use super::{footprint::Footprint, memory_group::MemoryGroup, settings::Settings, tools::ATTACKS_VARIABLE};
 use crate::{
     error::LoadError,
+    fixture::fixture_program,
     spawn::{SpawnedServer, unused_address},
-    suite::fixture_program,
     target::Target,
 };
 
@@ -55,7 +55,7 @@ impl Server {
         if let Some(group) = group {
             command = group.wrap(&command);
         }
-        let process = SpawnedServer::start(command, address, settings.server_core)?;
+        let process = SpawnedServer::start(command, address, &[settings.server_core])?;
         Ok(Self { process, target: Target::parse(&format!("http://{address}/mcp"))?, lines, admin })
     }
 

@@ -7,7 +7,11 @@ use crate::{
     metric::{Metric, StageTime},
     repeats::{CORELANE, Repeats, newest_first},
     result::ResultFile,
+    workloads,
 };
+
+/// The workload whose short form has a remark.
+const SOAK: &str = "soak";
 
 /// Status of a row.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -191,10 +195,14 @@ fn remarks(group: &Repeats<'_>) -> Vec<String> {
     let prefix = if group.first.contestant == CORELANE { "" } else { group.first.contestant.as_str() };
     let scale = group.parameters().scale;
     let scaled = (scale != 1.0).then(|| format!("at scale {scale}"));
+    let full_s = (group.first.workload == SOAK).then(|| workloads::by_id(SOAK)).flatten();
+    let full_s = full_s.map_or(0.0, |workload| workload.duration.as_secs_f64());
+    let measured_s = group.parameters().duration_s;
+    let short = (measured_s < full_s).then(|| format!("a short form: {measured_s} s of {full_s} s"));
     let limit = group.bottleneck().map(|_| "the generator was the limit".to_owned());
     let errors = group.errors_total();
     let errors = (errors > 0).then(|| format!("{errors} errors"));
-    let notes = [scaled, limit, errors].into_iter().flatten();
+    let notes = [scaled, short, limit, errors].into_iter().flatten();
     notes.map(|remark| if prefix.is_empty() { remark } else { format!("{prefix}: {remark}") }).collect()
 }
 

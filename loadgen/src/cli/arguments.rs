@@ -24,7 +24,7 @@ const URL: &str = "http://127.0.0.1:8080/mcp";
 /// The server and the way to connect to it.
 #[derive(Args, Clone, Debug)]
 pub(super) struct ServerArguments {
-    /// The server's endpoint
+    /// The server's endpoint: http://HOST:PORT/mcp, http+unix:PATH, or tcp://HOST:PORT for newline-delimited JSON
     #[arg(default_value = URL)]
     url: String,
 
@@ -149,6 +149,11 @@ impl ServerArguments {
             return Target::stdio(command);
         }
         let mut target = Target::parse(&self.url)?.with_headers(&self.header)?;
+        if plain && target.is_lines {
+            return Err(LoadError::Usage(
+                "--plain needs HTTP, which newline-delimited JSON does not have".to_owned(),
+            ));
+        }
         let behind = self.url.split_once("://").map_or(self.url.as_str(), |(_, behind)| behind);
         if plain && !behind.contains(['/', '?']) {
             target.path = "/".to_owned();

@@ -275,6 +275,9 @@ impl Storm {
             return Err(LoadError::Usage("a storm needs connections, and --stdio has none".to_owned()));
         }
         let mut job = self.server.job(&self.mix, &self.load, true)?;
+        if job.plan.target.is_lines {
+            return Err(LoadError::Usage("a storm needs HTTP: it ends a connection by a header".to_owned()));
+        }
         job.workload = "storm".to_owned();
         job.plan.pacing = Pacing::Storm;
         let mut run = run_job(&job, context)?;

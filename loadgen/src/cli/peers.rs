@@ -238,7 +238,7 @@ impl Peers {
             words.split_first().ok_or_else(|| LoadError::Usage(format!("{} has no command", peer.name)))?;
         let mut command = Command::new(program);
         command.args(arguments);
-        let server = SpawnedServer::start(command, address, self.server_core)?;
+        let server = SpawnedServer::start(command, address, &[self.server_core])?;
         let target = Target::parse(&format!("http://{address}{}", peer.path))?;
         Ok((server, target))
     }

@@ -7,6 +7,7 @@ use crate::{
     compare::{Comparison, Thresholds, Verdict, compare},
     error::LoadError,
     fault_injection,
+    fixture::{Fixture, FixtureSettings},
     job::{RunContext, run_job},
     placement::Placement,
     report,
@@ -14,7 +15,7 @@ use crate::{
     result::{Outcome, ResultFile, Run},
     schedule::Gaps,
     statistics::median,
-    suite::{SEED, Suite, TIMEOUT, start_fixture},
+    suite::{SEED, Suite, TIMEOUT},
     workloads::{Workload, WorkloadKind, WorkloadPacing},
 };
 
@@ -29,7 +30,7 @@ const FOUND: std::ops::RangeInclusive<f64> = 0.8..=1.6;
 pub(super) fn self_test(context: &RunContext) -> Result<bool, LoadError> {
     let (suite, workload) = (suite(), workload());
     let measure = |delay: Duration| -> Result<Run, LoadError> {
-        let server = start_fixture(1, suite.server_core, delay)?;
+        let server = Fixture::start(&FixtureSettings { delay, ..FixtureSettings::default() })?;
         let mut run = run_job(&suite.job(&workload, &server.target, Some(server.admin))?, context)?;
         if run.outcome == Outcome::Interrupted {
             return Err(LoadError::Interrupted);
@@ -100,6 +101,8 @@ fn workload() -> Workload {
         brief: Duration::from_secs(2),
         warmup: Duration::from_millis(500),
         shards: 1,
+        pipeline: 1,
+        is_lines: false,
         kind: WorkloadKind::Plain,
     }
 }

@@ -33,7 +33,7 @@ pub(super) const BASELINE: &str = "bench/baseline/main_latest.json";
 /// The suite and its settings.
 #[derive(Args, Clone, Debug)]
 struct SuiteArguments {
-    /// Workloads to run [default: all except the soak]
+    /// Workloads to run [default: all; with --full all except the soak]
     #[arg(long, value_name = "ID", value_delimiter = ',')]
     only: Vec<String>,
 
@@ -88,7 +88,8 @@ impl SuiteArguments {
             )));
         }
         let is_selected = |workload: &Workload| match self.only.as_slice() {
-            [] => workload.id != "soak",
+            // Two hours long, unless in its short form.
+            [] => workload.id != "soak" || !self.full,
             only => only.iter().any(|id| id == workload.id),
         };
         Ok(Suite {

@@ -74,7 +74,7 @@ pub enum Pacing {
     Closed,
     /// Requests are sent on a schedule, which includes the warm-up.
     Open(Vec<Segment>, Gaps),
-    /// Each connection sends one request, and the next one when all replies have arrived.
+    /// Each connection sends as many requests as its pipeline holds, and the next ones when all replies have arrived.
     Volley,
     /// Each request has a connection of its own, which is closed after the reply.
     Storm,

@@ -82,7 +82,7 @@ impl Request {
         };
         let before_id = br#"{"jsonrpc":"2.0","id":"#.to_vec();
         let mut after_id = format!(r#","method":"{method}"{params}}}"#);
-        let is_line = target.program().is_some();
+        let is_line = target.is_lines;
         if is_line {
             // Line ends occur only between tokens; inside strings they are escaped.
             after_id = after_id.replace(['\n', '\r'], " ");
@@ -285,7 +285,7 @@ fn write_session(session: Option<&str>, out: &mut Vec<u8>) {
 #[must_use]
 pub fn initialized(target: &Target) -> Vec<u8> {
     let body = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
-    if target.program().is_some() {
+    if target.is_lines {
         return format!("{body}\n").into_bytes();
     }
     let (begin, headers) = (head_begin(target), &target.headers);

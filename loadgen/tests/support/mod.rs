@@ -30,19 +30,24 @@ pub struct Fixture {
 
 impl Fixture {
     pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// Starts it with further arguments.
+    pub fn start_with(arguments: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_corelane-fixture"));
         for name in ["CONFIG", "LISTEN", "SHARDS", "CPUS", "ADMIN", "LOG"] {
             command.env_remove(format!("CORELANE_{name}"));
         }
         command.args(["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--shards", "1"]);
-        command.args(["--log", "info"]);
+        command.args(["--log", "info"]).args(arguments);
         let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap());
         let mut line = String::new();
         log.read_line(&mut line).unwrap();
         let url = line.split_whitespace().nth(2).unwrap_or_else(|| panic!("not ready: {line}")).to_owned();
-        // The next line contains the admin address.
-        log.read_line(&mut line).unwrap();
+        // A later line contains the admin address.
+        while !line.contains(" admin=") && log.read_line(&mut line).unwrap() > 0 {}
         let admin = line.split_once(" admin=").and_then(|(_, rest)| rest.split_whitespace().next());
         let admin = admin.unwrap_or_else(|| panic!("not started: {line}")).parse().unwrap();
         Self { child, url, admin, _log: log }

@@ -60,7 +60,7 @@ impl Generator {
         }
         let Some(client) = self.clients.get_mut(index as usize) else { return };
         client.socket = Some(socket);
-        client.framer = if self.processes.is_some() { Framer::lines() } else { Framer::default() };
+        client.framer = if self.plan.target.is_lines { Framer::lines() } else { Framer::default() };
         client.connections += 1;
         let is_reconnect = client.connections > 1 && self.plan.pacing != Pacing::Storm;
         if is_reconnect && self.start_ns > 0 && (self.window_ns.0..self.window_ns.1).contains(&self.now_ns) {
@@ -123,7 +123,7 @@ impl Generator {
 
     pub(super) fn on_peer_closed(&mut self, index: u32, socket: SocketId) {
         let Some(client) = self.clients.get_mut(index as usize) else { return };
-        let may_resend = client.may_resend() && self.processes.is_none();
+        let may_resend = client.may_resend() && !self.plan.target.is_lines;
         let mut framer = std::mem::take(&mut client.framer);
         let is_valid_end = framer.end(&mut |part| self.on_part(index, &part));
         // A reply that ends with the connection has already closed the client.
@@ -192,9 +192,8 @@ impl Generator {
     /// Handles a reset connection. A server that closed after a reply resets requests that it has not read.
     pub(super) fn on_reset(&mut self, index: u32, socket: SocketId, message: &str) {
         let Some(client) = self.clients.get_mut(index as usize) else { return };
-        let is_process = self.processes.is_some();
-        if !is_process && (client.may_resend() || matches!(client.state, ConnectionState::PeerClosed { .. }))
-        {
+        let is_lines = self.plan.target.is_lines;
+        if !is_lines && (client.may_resend() || matches!(client.state, ConnectionState::PeerClosed { .. })) {
             self.requeue_requests(index);
             self.close_connection(index, socket);
         } else {
@@ -263,7 +262,8 @@ impl Generator {
         let now = self.now_ns;
         let Some(client) = self.clients.get_mut(index as usize) else { return };
         client.reset();
-        if self.processes.is_some() {
+        // Only a session of HTTP outlives its connection.
+        if self.plan.target.is_lines {
             client.reset_session();
         }
         let failures = client.failures;

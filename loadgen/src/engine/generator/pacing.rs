@@ -56,7 +56,7 @@ impl Generator {
         self.volley_ns = Some(now);
         for index in 0..u32::try_from(self.clients.len()).unwrap_or(u32::MAX) {
             if self.clients.get(index as usize).is_some_and(|client| client.state == ConnectionState::Ready) {
-                self.send_request(index, now);
+                (0..self.plan.pipeline).for_each(|_| self.send_request(index, now));
             }
         }
     }

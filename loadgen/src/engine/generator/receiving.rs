@@ -81,11 +81,11 @@ impl Generator {
     }
 
     pub(super) fn on_part(&mut self, index: u32, part: &Part<'_>) {
-        let is_process = self.processes.is_some();
+        let is_lines = self.plan.target.is_lines;
         let Some(client) = self.clients.get_mut(index as usize) else { return };
         match part {
             Part::Message(head, body) => {
-                if is_process && client.in_flight.len() > 1 {
+                if is_lines && client.in_flight.len() > 1 {
                     client.move_to_front(id_of(body));
                 }
                 let checked = match client.in_flight.front() {
@@ -180,8 +180,8 @@ impl Generator {
                 if is_session_lost {
                     client.reset_session();
                 }
-                // Replies of a process are matched by their ids only, so an unknown id cannot be attributed.
-                let is_unknown_id = self.processes.is_some() && checked == Err(ReplyError::Id);
+                // Lines are matched by their ids only, so an unknown id cannot be attributed.
+                let is_unknown_id = self.plan.target.is_lines && checked == Err(ReplyError::Id);
                 let must_close = closes || is_session_lost || is_unknown_id;
                 match client.socket.filter(|_| must_close && self.plan.pacing != Pacing::Storm) {
                     Some(socket) => {

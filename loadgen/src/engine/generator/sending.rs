@@ -116,7 +116,7 @@ impl Generator {
         let Some(client) = self.clients.get_mut(index as usize) else { return };
         let out = if client.is_sending { &mut client.queued } else { &mut client.out };
         Request::write_notification(&self.initialized, client.session.as_deref(), out);
-        if self.processes.is_some() {
+        if self.plan.target.is_lines {
             // Only HTTP has a reply to a notification.
             client.handshake = Handshake::Done;
             self.flush(index);
