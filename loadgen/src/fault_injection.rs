@@ -9,6 +9,9 @@ pub const TOOL: &str = "planted";
 /// Environment variable of the fixture server: the injected delay in microseconds.
 pub const DELAY_VARIABLE: &str = "CORELANE_FIXTURE_DELAY_US";
 
+/// Environment variable of the fixture server: if it is set, no latencies are recorded.
+pub const UNOBSERVED_VARIABLE: &str = "CORELANE_FIXTURE_UNOBSERVED";
+
 /// Environment variable of the fixture server: the log message at which the log itself panics. If it is set, there are
 /// also tools that panic: `panic_inline`, `panic_async` and `panic_blocking`.
 pub const PANICS_VARIABLE: &str = "CORELANE_FIXTURE_PANICS";

@@ -25,6 +25,9 @@ use tracing_subscriber::{
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
+    if std::env::var_os(fault_injection::UNOBSERVED_VARIABLE).is_some() {
+        corelane::internals::telemetry::metrics::omit_latencies();
+    }
     let mut server = demo::server();
     for count in [1, 5, 20] {
         server = server.tool(

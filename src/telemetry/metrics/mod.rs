@@ -5,7 +5,15 @@ mod process;
 mod prometheus;
 mod series;
 
-use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 pub(crate) use flag_counts::FlagCounts;
 pub use series::ToolFailure;
@@ -21,6 +29,18 @@ pub use prometheus::{
 const METHOD_PRECISION: u32 = 10;
 /// Precision of the histograms of tools, which may be many: 2^7 buckets per power of two, an error of at most 0.8 %.
 const TOOL_PRECISION: u32 = 7;
+
+/// Whether shards that are made from now on have no series of latencies.
+static HAS_NO_LATENCIES: AtomicBool = AtomicBool::new(false);
+
+/// Makes every shard that starts from now on record no latencies, so that a benchmark can compare their cost. Counters remain.
+pub fn omit_latencies() {
+    HAS_NO_LATENCIES.store(true, Ordering::Relaxed);
+}
+
+fn has_latencies() -> bool {
+    !HAS_NO_LATENCIES.load(Ordering::Relaxed)
+}
 
 /// Series of a shard's tools, by the tools' positions. A clone shares them.
 #[derive(Clone, Default)]
@@ -41,7 +61,7 @@ impl ToolSeries {
                 Some(series) => Arc::clone(series),
                 None => Arc::new(Series::new(name, TOOL_PRECISION)),
             };
-        Self(tools.into_iter().map(series).collect())
+        Self(tools.into_iter().filter(|_| has_latencies()).map(series).collect())
     }
 }
 
@@ -69,7 +89,11 @@ impl ShardMetrics {
     #[must_use]
     pub fn new<'a>(methods: impl IntoIterator<Item = &'a str>) -> Self {
         Self {
-            methods: methods.into_iter().map(|name| Arc::new(Series::new(name, METHOD_PRECISION))).collect(),
+            methods: methods
+                .into_iter()
+                .filter(|_| has_latencies())
+                .map(|name| Arc::new(Series::new(name, METHOD_PRECISION)))
+                .collect(),
             tools: ToolSeries::default(),
             noted_tools: Vec::new(),
             noted_before: Vec::new(),
