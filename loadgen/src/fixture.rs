@@ -32,6 +32,8 @@ pub struct FixtureSettings {
     pub listens_on_lines: bool,
     /// Text of its configuration file, if it has one.
     pub configuration: Option<String>,
+    /// Further arguments.
+    pub arguments: Vec<String>,
     /// Environment variables.
     pub variables: Vec<(String, String)>,
 }
@@ -45,6 +47,7 @@ impl Default for FixtureSettings {
             delay: Duration::ZERO,
             listens_on_lines: false,
             configuration: None,
+            arguments: Vec::new(),
             variables: Vec::new(),
         }
     }
@@ -81,6 +84,7 @@ impl Fixture {
             .arg("serve")
             .args(["--listen", &address.to_string(), "--admin", &admin.to_string()])
             .args(["--shards", &settings.shards.to_string(), "--cpus", &cores.join(",")]);
+        command.args(&settings.arguments);
         let mut lines = None;
         if settings.listens_on_lines {
             let url = format!("tcp://{}", unused_address()?);

@@ -40,10 +40,10 @@
 //! | values | [`error`], [`units`], [`statistics`], [`latency`], [`schedule`], [`template`], [`payloads`], [`fault_injection`] | numbers, times and texts, without I/O |
 //! | processes | [`placement`], [`process`], [`spawn`], [`stdio`], [`target`], [`fixture`] | cores, child processes, addresses |
 //! | results | [`result`], [`environment`], [`demand`], [`figures`], [`metric`], [`repeats`] | the result file and what is computed from it |
-//! | protocol | [`http`], [`request`] | replies from bytes, requests to bytes |
+//! | protocol | [`http`], [`request`], [`stages`] | replies from bytes, requests to bytes; single stages without a socket |
 //! | load | [`engine`] | the generator's threads |
 //! | runs | [`progress`], [`probe`], [`monitor`], [`job`] | one run, from the first connection to its result |
-//! | workloads | [`workloads`], [`idle`], [`fanout`], [`suite`], [`attack`] | named runs, and runs that need more than one load |
+//! | workloads | [`workloads`], [`idle`], [`fanout`], [`suite`], [`ablation`], [`attack`] | named runs, and runs that need more than one load |
 //! | reports | [`report`], [`compare`], [`budget`], [`markdown`] | results as text, tables and pages |
 //! | commands | [`cli`] | the command line |
 //!
@@ -79,6 +79,7 @@ pub mod repeats;
 
 pub mod http;
 pub mod request;
+pub mod stages;
 
 pub mod engine;
 
@@ -91,6 +92,7 @@ pub mod workloads;
 pub mod idle;
 pub mod fanout;
 pub mod suite;
+pub mod ablation;
 pub mod attack;
 
 pub mod report;

@@ -22,6 +22,9 @@ use crate::{
 /// Time limit for a request to the admin address.
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// Maximum number of attempts to read the metrics of a server that is known to have some, because it may be overloaded.
+const READ_ATTEMPTS_MAX: usize = 4;
+
 /// The server's process and admin address.
 #[derive(Debug, Default)]
 pub struct ServerMonitor {
@@ -66,7 +69,8 @@ impl ServerMonitor {
     /// Reads the server's metrics.
     #[must_use]
     pub fn metrics(&self) -> Option<Metrics> {
-        self.admin.and_then(metrics)
+        let admin = self.admin?;
+        (0..READ_ATTEMPTS_MAX).find_map(|_| metrics(admin))
     }
 
     /// Whether the process may spin while it is idle, so that its processor time is not a measure of its work. A

@@ -61,12 +61,7 @@ pub(crate) fn run(workload: &str, contestant: &str) -> Run {
             threads_count: 1,
             duration_s: 10.0,
             warmup_s: 1.0,
-            requests: vec![RequestParameters {
-                name: "tools/call echo".to_owned(),
-                weight: 1,
-                request_bytes: 700,
-                arguments: None,
-            }],
+            requests: vec![echo()],
             scale: 1.0,
         },
         server: ServerInfo {
@@ -106,4 +101,8 @@ pub(crate) fn run(workload: &str, contestant: &str) -> Run {
         figures: BTreeMap::new(),
         checks: Vec::new(),
     }
+}
+
+fn echo() -> RequestParameters {
+    RequestParameters { name: "tools/call echo".to_owned(), weight: 1, request_bytes: 700, arguments: None }
 }

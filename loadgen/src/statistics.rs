@@ -2,6 +2,9 @@
 
 use serde::Serialize;
 
+/// Minimum number of repeats for a statement about noise.
+pub const REPEATS_COUNT_MIN: usize = 3;
+
 /// The probability that is cut off at either end of a 95 % interval.
 const TAIL: f64 = 0.025;
 

@@ -47,8 +47,8 @@ pub struct Suite {
     pub seed: u64,
     /// A running server; without one, a fixture server is started for each workload.
     pub target: Option<Target>,
-    /// Core of the fixture server.
-    pub server_core: usize,
+    /// Settings of the fixture servers. Their shards and transports are those of the workload.
+    pub fixture: FixtureSettings,
     /// Placement of the generator's threads.
     pub placement: Placement,
 }
@@ -90,9 +90,8 @@ impl Suite {
             Some(_) => None,
             None => Some(Fixture::start(&FixtureSettings {
                 shards: workload.shards,
-                cores: vec![self.server_core],
                 listens_on_lines: workload.is_lines,
-                ..FixtureSettings::default()
+                ..self.fixture.clone()
             })?),
         };
         let target = match (&self.target, &server) {

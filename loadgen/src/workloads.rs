@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     engine::Pacing,
-    payloads,
+    fault_injection, payloads,
     request::{Era, Operation},
     schedule::{Gaps, Segment},
 };
@@ -96,8 +96,15 @@ fn tool(name: &str, arguments: impl Into<String>) -> Operation {
 /// All workloads, in the order in which they are listed and run.
 #[must_use]
 pub fn all() -> Vec<Workload> {
-    [closed_loops(), payloads_at_light_load(), methods_at_light_load(), sustained_loads(), special_loads()]
-        .concat()
+    [
+        closed_loops(),
+        payloads_at_light_load(),
+        methods_at_light_load(),
+        sustained_loads(),
+        waiting_loads(),
+        special_loads(),
+    ]
+    .concat()
 }
 
 /// The defaults: the canonical request in a closed loop.
@@ -268,35 +275,6 @@ fn special_loads() -> Vec<Workload> {
             ..base()
         },
         Workload {
-            id: "async_100x5ms",
-            description: "100 calls of 5 ms at once, over 100 connections",
-            operations: vec![(tool("sleep", r#"{"ms":5}"#), 1)],
-            pace: WorkloadPacing::Volley,
-            connections: 100,
-            ..base()
-        },
-        Workload {
-            id: "async_100x5ms_one_connection",
-            description: "100 calls of 5 ms at once, on one newline-delimited connection",
-            operations: vec![(tool("sleep", r#"{"ms":5}"#), 1)],
-            pace: WorkloadPacing::Volley,
-            connections: 1,
-            pipeline: 100,
-            is_lines: true,
-            ..base()
-        },
-        Workload {
-            id: "ping_beside_slow_tools",
-            description: "ping while 1,000 slow tools run",
-            era: Era::Legacy,
-            operations: vec![(Operation::Method("ping"), 1)],
-            pace: WorkloadPacing::Open(1_000.0, Gaps::Poisson),
-            connections: 8,
-            kind: WorkloadKind::BesideSlowTools,
-            brief: seconds(5),
-            ..base()
-        },
-        Workload {
             id: "idle_50k",
             description: "50,000 connections, 0.01 requests a second each",
             pace: WorkloadPacing::Open(500.0, Gaps::Poisson),
@@ -325,6 +303,41 @@ fn special_loads() -> Vec<Workload> {
             connections: 200,
             duration: seconds(7200),
             brief: seconds(20),
+            ..base()
+        },
+    ]
+}
+
+/// Calls that wait, and requests beside them.
+fn waiting_loads() -> Vec<Workload> {
+    vec![
+        Workload {
+            id: "async_100x5ms",
+            description: "100 calls of 5 ms at once, over 100 connections",
+            operations: vec![(tool("sleep", r#"{"ms":5}"#), 1)],
+            pace: WorkloadPacing::Volley,
+            connections: 100,
+            ..base()
+        },
+        Workload {
+            id: "async_100x5ms_lines",
+            description: "100 calls of 5 ms at once, on one newline-delimited connection",
+            operations: vec![(tool("sleep", r#"{"ms":5}"#), 1)],
+            pace: WorkloadPacing::Volley,
+            connections: 1,
+            pipeline: 100,
+            is_lines: true,
+            ..base()
+        },
+        Workload {
+            id: "ping_beside_slow_tools",
+            description: "ping while 1,000 slow tools run",
+            era: Era::Legacy,
+            operations: vec![(Operation::Method("ping"), 1)],
+            pace: WorkloadPacing::Open(1_000.0, Gaps::Poisson),
+            connections: 8,
+            kind: WorkloadKind::BesideSlowTools,
+            brief: Duration::from_secs(5),
             ..base()
         },
     ]
@@ -367,6 +380,22 @@ pub fn slow_tools() -> Workload {
         duration: Duration::ZERO,
         brief: Duration::ZERO,
         warmup: Duration::ZERO,
+        ..base()
+    }
+}
+
+/// The workload of self-tests: calls of the tool that takes the injected delay.
+#[must_use]
+pub fn planted() -> Workload {
+    Workload {
+        id: "self_test",
+        description: "a tool that takes the planted delay",
+        operations: vec![(tool(fault_injection::TOOL, "{}"), 1)],
+        pace: WorkloadPacing::Open(500.0, Gaps::Constant),
+        connections: 8,
+        duration: Duration::from_secs(2),
+        brief: Duration::from_secs(2),
+        warmup: Duration::from_millis(500),
         ..base()
     }
 }

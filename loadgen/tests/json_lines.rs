@@ -18,7 +18,7 @@ fn listening() -> (Fixture, String) {
 #[test]
 fn calls_on_one_connection_run_at_the_same_time() {
     let (_server, url) = listening();
-    let arguments = ["run", &url, "--workload", "async_100x5ms_one_connection", "-d", "2s"];
+    let arguments = ["run", &url, "--workload", "async_100x5ms_lines", "-d", "2s"];
     let (result, output) = run_measured("lines-async", &arguments);
     assert_eq!(output.code, Some(0), "{output:?}");
     assert_eq!(result["errors_count"], serde_json::json!({}), "{}", result["first_error"]);
@@ -51,7 +51,7 @@ fn loads_that_need_http_are_refused_on_lines() {
         (vec!["fanout", &url, "-d", "1s"], "need HTTP"),
         (vec!["run", &url, "--plain", "--rate", "10", "-d", "1s"], "needs HTTP"),
         (
-            vec!["run", &server.url, "--workload", "async_100x5ms_one_connection", "-d", "1s"],
+            vec!["run", &server.url, "--workload", "async_100x5ms_lines", "-d", "1s"],
             "needs the address of newline-delimited JSON",
         ),
     ] {

@@ -9,6 +9,7 @@ use crate::{
     demand::Demand,
     engine::{Pacing, Plan},
     error::LoadError,
+    fixture::FixtureSettings,
     job::Job,
     monitor::ServerMonitor,
     placement::Placement,
@@ -188,7 +189,7 @@ impl ServerArguments {
             name: self.name.clone(),
             seed: self.seed,
             target: Some(self.target(false)?),
-            server_core: 0,
+            fixture: FixtureSettings::default(),
             placement: self.placement()?,
         })
     }

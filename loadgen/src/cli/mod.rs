@@ -11,6 +11,7 @@ mod self_test;
 mod suites;
 mod results;
 mod peers;
+mod ablate;
 
 use std::{
     process::ExitCode,
@@ -71,6 +72,8 @@ enum Command {
     Attack(attack::Attacks),
     /// Write results as pages and tables
     Report(results::Report),
+    /// Switch the server's optimisations off in turn, and report what each gains
+    Ablate(ablate::Ablate),
 }
 
 /// Runs the command of the process's arguments.
@@ -96,6 +99,7 @@ pub fn main() -> ExitCode {
         Command::Peers(command) => command.execute(&context),
         Command::Attack(command) => command.execute(&context),
         Command::Report(command) => command.execute(),
+        Command::Ablate(command) => command.execute(&context),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,

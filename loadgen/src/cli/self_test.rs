@@ -6,17 +6,14 @@ use super::print::print;
 use crate::{
     compare::{Comparison, Thresholds, Verdict, compare},
     error::LoadError,
-    fault_injection,
     fixture::{Fixture, FixtureSettings},
     job::{RunContext, run_job},
     placement::Placement,
     report,
-    request::{Era, Operation},
     result::{Outcome, ResultFile, Run},
-    schedule::Gaps,
     statistics::median,
     suite::{SEED, Suite, TIMEOUT},
-    workloads::{Workload, WorkloadKind, WorkloadPacing},
+    workloads,
 };
 
 /// The injected delay, and the number of runs of each server.
@@ -28,7 +25,7 @@ const FOUND: std::ops::RangeInclusive<f64> = 0.8..=1.6;
 /// Measures a server with and without an injected delay, in turn. The median must increase by the delay, the comparison
 /// must report a regression, and must not report one between equal servers.
 pub(super) fn self_test(context: &RunContext) -> Result<bool, LoadError> {
-    let (suite, workload) = (suite(), workload());
+    let (suite, workload) = (suite(), workloads::planted());
     let measure = |delay: Duration| -> Result<Run, LoadError> {
         let server = Fixture::start(&FixtureSettings { delay, ..FixtureSettings::default() })?;
         let mut run = run_job(&suite.job(&workload, &server.target, Some(server.admin))?, context)?;
@@ -85,28 +82,6 @@ pub(super) fn self_test(context: &RunContext) -> Result<bool, LoadError> {
     Ok(checks.iter().all(|(_, passed)| *passed))
 }
 
-/// Calls of the tool that takes the injected delay.
-fn workload() -> Workload {
-    Workload {
-        id: "self_test",
-        description: "a tool that takes the planted delay",
-        era: Era::Modern,
-        operations: vec![(
-            Operation::Tool { name: fault_injection::TOOL.to_owned(), arguments: "{}".to_owned() },
-            1,
-        )],
-        pace: WorkloadPacing::Open(500.0, Gaps::Constant),
-        connections: 8,
-        duration: Duration::from_secs(2),
-        brief: Duration::from_secs(2),
-        warmup: Duration::from_millis(500),
-        shards: 1,
-        pipeline: 1,
-        is_lines: false,
-        kind: WorkloadKind::Plain,
-    }
-}
-
 fn suite() -> Suite {
     Suite {
         workloads: Vec::new(),
@@ -118,7 +93,7 @@ fn suite() -> Suite {
         name: None,
         seed: SEED,
         target: None,
-        server_core: 0,
+        fixture: FixtureSettings::default(),
         placement: Placement::default(),
     }
 }

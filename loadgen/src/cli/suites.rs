@@ -18,6 +18,7 @@ use super::{
 use crate::{
     compare::{Thresholds, compare},
     error::LoadError,
+    fixture::FixtureSettings,
     job::RunContext,
     placement::Placement,
     report,
@@ -106,7 +107,7 @@ impl SuiteArguments {
                 (None, Some(command)) => Some(Target::stdio(command)?),
                 (None, None) => None,
             },
-            server_core: self.server_core,
+            fixture: FixtureSettings { cores: vec![self.server_core], ..FixtureSettings::default() },
             placement: Placement::new(None, self.cpus.clone().map(|Cpus(cpus)| cpus))?,
         })
     }

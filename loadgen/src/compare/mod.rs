@@ -28,11 +28,8 @@ use crate::{
     metric::Better,
     repeats::Repeats,
     result::ResultFile,
-    statistics::{Ratio, median, ratio_of_medians},
+    statistics::{REPEATS_COUNT_MIN, Ratio, median, ratio_of_medians},
 };
-
-/// Minimum number of repeats for a statement about noise.
-pub const REPEATS_COUNT_MIN: usize = 3;
 
 /// The comparison of two results.
 #[derive(Clone, Debug, PartialEq, Serialize)]

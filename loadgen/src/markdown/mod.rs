@@ -3,6 +3,7 @@
 //! If several results contain a workload, the newest at full size is used (see
 //! [`Repeats::newest`](crate::repeats::Repeats::newest)). Tables have few columns, for narrow screens.
 
+mod ablation;
 mod counts;
 mod omissions;
 mod idle;
@@ -26,6 +27,7 @@ pub fn performance(files: &[ResultFile], budget: &Budget) -> String {
     let sections = [
         provenance::header(files),
         budgets::section(&assessments),
+        ablation::section(files),
         peers::section(files),
         latencies::section(files),
         idle::section(files),

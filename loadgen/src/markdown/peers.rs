@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::table::{or_dash, plain, table};
 use crate::{
+    ablation::Position,
     metric::{Metric, ratio},
     repeats::{CORELANE, Repeats, newest_first},
     result::{Pacing, ResultFile, Run},
@@ -58,7 +59,8 @@ fn closed(files: &[ResultFile]) -> Vec<String> {
 
 fn is_comparable(group: &Repeats<'_>) -> bool {
     let family = FAMILIES.iter().any(|family| group.first.workload.starts_with(family));
-    family && group.parameters().pacing == Pacing::Closed
+    let is_of_ablation = Position::of_contestant(&group.first.contestant).is_some();
+    family && group.parameters().pacing == Pacing::Closed && !is_of_ablation
 }
 
 fn contestants(groups: &[&Repeats<'_>]) -> usize {
@@ -100,8 +102,7 @@ fn throughput_table(connections_count: u32, mut groups: Vec<&Repeats<'_>>) -> St
 /// The open-loop rate at which most servers of a result were measured; of several such rates the highest.
 fn open(files: &[ResultFile]) -> Option<String> {
     let per_file = newest_first(files).into_iter().filter_map(|file| {
-        let groups: Vec<Repeats<'_>> =
-            Repeats::of(file).into_iter().filter(|group| rate_per_s(group).is_some()).collect();
+        let groups: Vec<Repeats<'_>> = Repeats::of(file).into_iter().filter(is_at_a_rate).collect();
         let loads = groups.iter().map(|group| {
             let same: Vec<&Repeats<'_>> = groups
                 .iter()
@@ -142,6 +143,10 @@ fn open(files: &[ResultFile]) -> Option<String> {
         units::count(connections.into()),
         table(["server", "p50", "p99", "answered/s"], rows)
     ))
+}
+
+fn is_at_a_rate(group: &Repeats<'_>) -> bool {
+    rate_per_s(group).is_some() && Position::of_contestant(&group.first.contestant).is_none()
 }
 
 fn rate_per_s(group: &Repeats<'_>) -> Option<f64> {

@@ -106,7 +106,7 @@ fn budget_section_lists_exceeded_rows_with_their_values() {
             &format!("- P99 at 100,000 requests a second: {measured}; the budget is ≤"),
             &format!("| {measured} | **✗ OVER** |"),
             "goal ✗ falls short",
-            "| waits for a count of encodings |",
+            "| encodings of one update to 1,000 subscribers | *≤ 1* | – | no result has it |",
             "† idle connections live at once: at scale 0.5",
         ],
     );
@@ -201,4 +201,26 @@ fn page_without_results_is_complete() {
     gone.runs[0].outcome = Outcome::ServerGone { after_s: 1.5 };
     let page = performance(&[gone], &budget());
     assert_says(&page, &["the server stopped answering after 1.5 s; the budget is ≥", "✗ OVER"]);
+}
+
+#[test]
+fn gains_of_an_ablation_are_a_section_and_no_peers() {
+    let run = |contestant: &str, per_core_second: f64| {
+        let mut run = sample::run("canonical_closed_64", contestant);
+        run.figures.insert("requests_per_core_second".to_owned(), per_core_second);
+        run
+    };
+    let round = || [run("corelane-all-on", 100.0), run("corelane-without-zero_copy", 125.0)];
+    let file = sample::file((0..3).flat_map(|_| round()).collect());
+    let page = performance(&[file], &budget());
+    let section = part(&page, "## What each optimisation gains");
+    assert_says(
+        section,
+        &[
+            "| `zero_copy` | `canonical_closed_64`, req/core-s | 100/s | 125/s | 0.80 × | 0.80–0.80 × |",
+            "- worse when on: all rows",
+            "Commit 0367b34",
+        ],
+    );
+    assert!(!page.contains("| corelane-all-on, 2026-07-28"), "{page}");
 }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`terminal::run`], [`terminal::runs`] | who started the run; who looks over many |
 //! | [`terminal::attacks`], [`terminal::endured`] | who attacked a server |
+//! | [`terminal::ablation`], [`ablation_plot`] | who switched optimisations off |
 //! | [`page`] | everybody: one HTML file with charts, which needs nothing else |
 //! | [`hgrm`] | HdrHistogram's plotter |
 //! | [`hlog`] | HdrHistogram's log processor and analyser |
@@ -11,6 +12,7 @@
 //! `wording` and `tables` contain the content, so that terminal and page are equal; `terminal` and `html` format it;
 //! `charts` draws.
 
+mod ablation_plot;
 mod charts;
 mod hgrm;
 mod hlog;
@@ -24,6 +26,7 @@ mod trend;
 mod rating;
 mod wording;
 
+pub use ablation_plot::ablation_plot;
 pub use hgrm::hgrm;
 pub use hlog::hlog;
 pub use html::page;

@@ -121,6 +121,26 @@ impl Axis {
         Self { scale: Scale::Linear, range, ticks }
     }
 
+    /// An axis of ratios around 1: logarithmic, extended to the next 1, 2 or 5.
+    pub(crate) fn ratios(lowest: f64, highest: f64) -> Self {
+        let marks: Vec<f64> =
+            (-3..5).flat_map(|exponent| [1.0, 2.0, 5.0].map(|digit| digit * 10f64.powi(exponent))).collect();
+        let from = marks.iter().rev().copied().find(|mark| *mark < lowest.min(1.0)).unwrap_or(1e-3);
+        let to = marks.iter().copied().find(|mark| *mark >= highest.max(1.5)).unwrap_or(1e5);
+        let wide = (to / from).log10() > 2.5;
+        let ticks = marks
+            .iter()
+            .filter(|mark| (from..=to).contains(*mark) && (!wide || is_decade(**mark)))
+            .map(|&value| Tick { value, label: format!("{value} ×") })
+            .collect();
+        Self { scale: Scale::Logarithmic, range: (from, to), ticks }
+    }
+
+    /// An axis from 0 to 1 without labels.
+    pub(crate) fn unlabelled() -> Self {
+        Self { scale: Scale::Linear, range: (0.0, 1.0), ticks: Vec::new() }
+    }
+
     /// An axis of numbers from 0 to at least `largest`.
     pub(crate) fn counts(largest: f64) -> Self {
         // An axis is drawn even if all values are 0.

@@ -3,6 +3,7 @@
 mod axis;
 mod columns;
 mod drawing;
+mod gains;
 mod heat_map;
 mod ink;
 mod over_time;
@@ -10,6 +11,7 @@ mod percentile_curves;
 mod trend;
 
 pub(crate) use columns::columns;
+pub(crate) use gains::gains;
 pub(crate) use heat_map::{SHARES, heat_map};
 pub(crate) use ink::{HEAT_STEPS, Ink, SERIES_MAX};
 pub(crate) use over_time::{process, throughput};

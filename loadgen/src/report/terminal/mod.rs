@@ -1,5 +1,6 @@
 //! The terminal report: plain text.
 
+mod ablation;
 mod attacks;
 mod grid;
 mod overview;
@@ -7,6 +8,7 @@ mod overview;
 use super::{tables, wording};
 use crate::result::Run;
 
+pub use ablation::ablation;
 pub use attacks::{attacks, endured};
 pub use overview::runs;
 
