@@ -224,3 +224,39 @@ fn unusable_baseline_is_rejected_with_the_reason() {
     assert!(output.out.contains("was not changed"), "{}", output.out);
     assert_eq!(std::fs::read_to_string(&kept).unwrap(), "the old one");
 }
+
+#[test]
+fn roadmap_table_is_measured_and_its_gate_fails() {
+    let budget = concat!(env!("CARGO_MANIFEST_DIR"), "/../bench/budget.toml");
+    let measured = run(&["budget", "--roadmap", "--budget", budget, "--duration", "500ms"]);
+    // An unoptimized server on a busy machine may be over the budget of a call.
+    assert!(matches!(measured.code, Some(0 | 1)), "{measured:?}");
+    let operations = [
+        "JSON encode (small)",
+        "JSON decode (small)",
+        "Schema validation",
+        "Tool call (simple)",
+        "Resource read",
+        "Registry lookup",
+    ];
+    for operation in operations {
+        let row = measured.out.lines().find(|line| line.starts_with(operation));
+        let row = row.unwrap_or_else(|| panic!("no {operation}: {measured:?}"));
+        assert!((row.contains('✓') || row.contains("✗ OVER")) && !row.contains('–'), "{row}");
+    }
+    assert_eq!(measured.code == Some(1), measured.out.contains("✗ OVER"), "{}", measured.out);
+    assert!(measured.out.contains("in process"), "{}", measured.out);
+
+    // A result without the six operations does not pass.
+    let path = result(&scratch("roadmap"));
+    let arguments = ["budget", "--roadmap", path.to_str().unwrap(), "--budget", budget];
+    let output = run(&arguments);
+    assert_eq!(output.code, Some(1), "{output:?}");
+    assert!(output.out.contains("– not run") && output.out.contains("no result has it"), "{}", output.out);
+    let stage = json!({"p50_ns": 1e3, "p95_ns": 6e6, "p99_ns": 6e6, "mean_ns": 1e3, "count": 1, "batch": 1});
+    let slow = changed(&path, "slow.json", |file| file["stages"] = json!({"stages": {"validate_20": stage}}));
+    let output = run(&["budget", "--roadmap", &slow, "--budget", budget]);
+    assert_eq!(output.code, Some(1), "{output:?}");
+    let row = output.out.lines().find(|line| line.starts_with("Schema validation")).unwrap();
+    assert!(row.contains("6.00 ms") && row.contains("✗ OVER"), "{row}");
+}

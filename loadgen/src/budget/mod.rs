@@ -4,6 +4,7 @@
 //! missed goal is reported only.
 
 mod assess;
+mod roadmap;
 mod row;
 mod table;
 
@@ -13,6 +14,7 @@ use serde::Deserialize;
 
 pub use self::{
     assess::{Assessment, Status, assess, over},
+    roadmap::{ROADMAP_NOTE, RoadmapRow, roadmap, roadmap_over, roadmap_table},
     row::{BudgetRow, Other, Source},
     table::{summary, table},
 };

@@ -271,3 +271,65 @@ fn invalid_row_is_rejected() {
     let twice = row("metric = 'p95'\nmax = 1").repeat(2);
     assert_eq!(Budget::parse(&twice).unwrap_err(), "two rows have the id \"a\"");
 }
+
+/// A result with all six operations of the roadmap, the slowest of which takes this long.
+fn of_the_roadmap(validation_p95_ns: f64) -> ResultFile {
+    let mut file = sample::file(vec![
+        sample::run("tool_call_simple", "corelane"),
+        sample::run("resource_read", "corelane"),
+    ]);
+    let stage = |name: &str, p95_ns: f64| {
+        let times =
+            StageTimes { p50_ns: 100.0, p95_ns, p99_ns: p95_ns, mean_ns: 100.0, count: 1600, batch: 16 };
+        (name.to_owned(), times)
+    };
+    let stages = [
+        stage("json_encode_small", 200.0),
+        stage("json_decode_small", 300.0),
+        stage("validate_20", validation_p95_ns),
+        stage("registry_1000", 50.0),
+    ];
+    file.stages = Some(Stages { stages: stages.into(), about: [].into() });
+    file
+}
+
+#[test]
+fn roadmap_table_has_its_six_operations() {
+    let rows = roadmap(&assess(&shipped(), &[of_the_roadmap(133.0)]));
+    let operations: Vec<&str> = rows.iter().map(|row| row.operation).collect();
+    assert_eq!(
+        operations,
+        [
+            "JSON encode (small)",
+            "JSON decode (small)",
+            "Schema validation",
+            "Tool call (simple)",
+            "Resource read",
+            "Registry lookup"
+        ]
+    );
+    assert!(rows.iter().all(|row| row.status == Status::Within) && !roadmap_over(&rows), "{rows:?}");
+    let budgets: Vec<String> = rows.iter().map(|row| row.budgets.join(" ")).collect();
+    assert_eq!(
+        budgets,
+        [
+            "500 µs 1.50 ms",
+            "500 µs 1.50 ms",
+            "2.00 ms 5.00 ms",
+            "3.00 ms 12.0 ms",
+            "1.00 ms 3.00 ms",
+            "10.0 µs 100 µs"
+        ]
+    );
+    let text = roadmap_table(&rows);
+    assert!(text.contains("133 ns") && text.contains("in process"), "{text}");
+}
+
+#[test]
+fn roadmap_row_over_a_budget_or_without_a_figure_fails() {
+    let over = roadmap(&assess(&shipped(), &[of_the_roadmap(6e6)]));
+    assert!(roadmap_over(&over) && over[2].status == Status::Over);
+    assert!(roadmap_table(&over).contains("✗ OVER"));
+    let nothing = roadmap(&assess(&shipped(), &[]));
+    assert!(roadmap_over(&nothing) && nothing[0].current == "–");
+}

@@ -95,7 +95,7 @@ pub fn main() -> ExitCode {
         Command::Baseline(command) => command.execute(&context),
         Command::Regression(command) => command.execute(&context),
         Command::Compare(command) => command.execute(&context),
-        Command::Budget(command) => command.execute(),
+        Command::Budget(command) => command.execute(&context),
         Command::Peers(command) => command.execute(&context),
         Command::Attack(command) => command.execute(&context),
         Command::Report(command) => command.execute(),

@@ -1,11 +1,14 @@
 //! Commands on existing results.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::Args;
 
 use super::{
-    arguments::positive_number,
+    arguments::{positive_duration, positive_number},
     output::writable,
     print::print,
     self_test::self_test,
@@ -15,9 +18,15 @@ use crate::{
     budget,
     compare::compare,
     error::LoadError,
+    fixture::FixtureSettings,
     job::RunContext,
-    latency, markdown, report,
+    latency, markdown,
+    placement::Placement,
+    report,
     result::{ResultFile, Run, write_whole},
+    stages,
+    suite::{SEED, Suite, TIMEOUT},
+    workloads,
 };
 
 /// Default path of the budgets.
@@ -65,19 +74,67 @@ impl Compare {
 /// `budget`.
 #[derive(Args, Clone, Debug)]
 pub(super) struct Budget {
-    /// Results
-    #[arg(default_value = BASELINE)]
+    /// Results [default: the baseline; with --roadmap its six operations are measured now]
     results: Vec<PathBuf>,
 
     /// The budgets
     #[arg(long, value_name = "FILE", default_value = BUDGET)]
     budget: PathBuf,
+
+    /// Print the roadmap's table of six operations; exit code 1 if one is over its budget or was not measured
+    #[arg(long)]
+    roadmap: bool,
+
+    /// Measured time of each workload of --roadmap
+    #[arg(long, value_name = "TIME", default_value = "3s", value_parser = positive_duration, requires = "roadmap")]
+    duration: Duration,
 }
 
+/// The workloads of the roadmap's table.
+const ROADMAP_WORKLOADS: [&str; 2] = ["tool_call_simple", "resource_read"];
+
 impl Budget {
-    pub(super) fn execute(self) -> Result<bool, LoadError> {
+    pub(super) fn execute(self, context: &RunContext) -> Result<bool, LoadError> {
         let budget = budget::Budget::read(&self.budget)?;
-        let assessments = budget::assess(&budget, &read_all(&self.results)?);
+        if self.roadmap {
+            let files =
+                if self.results.is_empty() { vec![self.measure(context)?] } else { read_all(&self.results)? };
+            let rows = budget::roadmap(&budget::assess(&budget, &files));
+            print(&budget::roadmap_table(&rows));
+            return Ok(!budget::roadmap_over(&rows));
+        }
+        self.check(&budget)
+    }
+
+    /// Measures the operations of the roadmap's table.
+    fn measure(&self, context: &RunContext) -> Result<ResultFile, LoadError> {
+        let suite = Suite {
+            workloads: ROADMAP_WORKLOADS.into_iter().filter_map(workloads::by_id).collect(),
+            repeats: 3,
+            duration: Some(self.duration),
+            brief: true,
+            scale: 1.0,
+            timeout: TIMEOUT,
+            name: None,
+            seed: SEED,
+            target: None,
+            fixture: FixtureSettings::default(),
+            placement: Placement::default(),
+        };
+        let mut file = suite.run(context)?;
+        if context.is_interrupted() {
+            return Err(LoadError::Interrupted);
+        }
+        let core = suite.placement.cores(1).first().copied().unwrap_or(0);
+        file.stages = Some(stages::measure(core)?);
+        Ok(file)
+    }
+
+    fn check(mut self, budget: &budget::Budget) -> Result<bool, LoadError> {
+        if self.results.is_empty() {
+            self.results.push(PathBuf::from(BASELINE));
+        }
+        let assessments = budget::assess(budget, &read_all(&self.results)?);
         print(&budget::table(&assessments));
         print(&budget::summary(&assessments));
         Ok(!budget::over(&assessments))

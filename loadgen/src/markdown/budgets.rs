@@ -1,7 +1,7 @@
 //! Section on budgets and goals, and the rows that miss them.
 
 use super::table::{or_dash, plain, table};
-use crate::budget::{Assessment, Source, Status, summary};
+use crate::budget::{Assessment, ROADMAP_NOTE, Source, Status, roadmap, summary};
 
 pub(super) fn section(assessments: &[Assessment]) -> String {
     let mut parts = vec![
@@ -24,11 +24,22 @@ pub(super) fn section(assessments: &[Assessment]) -> String {
     if !remarks.is_empty() {
         parts.push(remarks.join("\n"));
     }
+    parts.push(roadmap_table(assessments));
     if !not_run.is_empty() {
         parts.push("Not run:".to_owned());
         parts.push(table(["", "budget", "goal", "why"], not_run.into_iter().map(waiting).collect()));
     }
     parts.join("\n\n")
+}
+
+/// The six operations of the roadmap, in its shape.
+fn roadmap_table(assessments: &[Assessment]) -> String {
+    let rows = roadmap(assessments).into_iter().map(|row| {
+        let [p50, p95] = row.budgets;
+        [row.operation.to_owned(), p50, p95, row.current, row.status.word().to_owned()]
+    });
+    let head = ["operation", "P50 budget", "P95 budget", "current", "status"];
+    format!("The roadmap's table:\n\n{}\n\n{ROADMAP_NOTE}", table(head, rows.collect()))
 }
 
 /// Lists the rows that miss their budget or goal.
