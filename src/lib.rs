@@ -133,6 +133,9 @@ pub mod internals {
     pub mod peer {
         pub use crate::peer::NoRoom;
     }
+    pub mod policy {
+        pub use crate::policy::*;
+    }
     pub mod profile {
         pub use crate::profile::*;
     }

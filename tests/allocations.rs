@@ -9,10 +9,15 @@ use std::{
     io::{Read, Write},
     net::TcpStream,
     sync::Mutex,
+    time::Duration,
 };
 
 use corelane::{
-    Config, Node, RequestId, Server, Tool, config::Limits, demo, internals::json::Decoder,
+    Config, Node, RequestId, Server, Tool,
+    config::Limits,
+    demo,
+    internals::json::Decoder,
+    internals::policy::comparison::{ClusterMap, CohortRecorder, POSITIONS},
     internals::schema::Validator,
 };
 use serde_json::json;
@@ -109,6 +114,22 @@ fn warm_server_allocates_nothing_per_request() {
     let least = *rounds.iter().min().unwrap();
     let requests = u64::try_from(BATCH * BATCHES).unwrap();
     assert_eq!(least * 100 / requests, 0, "{rounds:?} allocations in rounds of {requests} requests");
+}
+
+#[test]
+fn requests_of_a_cohort_are_recorded_without_an_allocation() {
+    let _alone = PROFILED.lock();
+    let _profiler = dhat::Profiler::builder().testing().build();
+    let recorder = CohortRecorder::new(ClusterMap::new(POSITIONS / 10));
+    let before = blocks();
+    let mut recorded = 0;
+    for position in (0..u32::MAX).step_by(1 << 20) {
+        if let Some(cluster) = recorder.map().cluster(position) {
+            recorder.record(cluster, Duration::from_nanos(position.into()), position % 3 == 0);
+            recorded += 1;
+        }
+    }
+    assert_eq!((blocks() - before, recorded), (0, 4_096), "allocations and requests");
 }
 
 #[test]

@@ -312,8 +312,9 @@ fn sans_io_modules_do_no_io() {
         "rand::",
         "std::process",
     ];
-    let server = ["http1", "jsonl", "uri_template", "json", "jsonrpc", "mcp", "call", "registry", "schema"]
-        .map(|module| format!("src/{module}"));
+    let server =
+        ["policy", "http1", "jsonl", "uri_template", "json", "jsonrpc", "mcp", "call", "registry", "schema"]
+            .map(|module| format!("src/{module}"));
     let generator = ["http", "compare", "markdown"].map(|module| format!("loadgen/src/{module}"));
     for module in server.iter().chain(&generator) {
         // The restrictions do not apply to unit tests.

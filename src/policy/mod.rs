@@ -1,5 +1,7 @@
 //! Feature flags: the switches of the optimisations, in a form that a request can copy.
 
+pub mod comparison;
+
 use std::{fmt, str::FromStr};
 
 use strum::VariantArray;
