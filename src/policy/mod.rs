@@ -1,6 +1,7 @@
 //! Feature flags: the switches of the optimisations, in a form that a request can copy.
 
 pub mod comparison;
+pub mod rollback;
 
 use std::{fmt, str::FromStr};
 
