@@ -1,6 +1,7 @@
 //! Validated configuration, from the command line, the environment and a file.
 
 mod allowed;
+mod auto;
 mod bound;
 mod control;
 mod cores;
