@@ -17,6 +17,7 @@ mod pending;
 mod remote;
 mod results;
 mod session_requests;
+mod slots;
 mod source;
 mod subscribe;
 mod suspended;
@@ -40,7 +41,7 @@ use corelane_ring::SocketId;
 use entropy::Entropy;
 use in_flight::InFlightCalls;
 use pending::PendingCall;
-use suspended::SuspendedCall;
+use slots::{free_unused, insert_call, start_use};
 pub(crate) use turn_budget::TurnBudget;
 
 use crate::{
@@ -57,7 +58,7 @@ use crate::{
     peer::{NoRoom, PeerKey},
     policy::{Flag, Flags},
     registry::Snapshot,
-    runtime::{CallEvent, Completions, Runner, SlowPoll, Started, Ticket, instant_after},
+    runtime::{CallEvent, Completions, Runner, SlowPoll, Started, Ticket},
     session::{Clock, SessionState},
     signed_token::SigningKey,
     telemetry::{
@@ -547,50 +548,5 @@ impl Dispatcher {
     /// Takes the next event of a call.
     pub(crate) fn next_event(&self) -> Option<CallEvent> {
         self.runner.completions().pop()
-    }
-}
-
-/// Inserts a call into the table, unless its connection, its peer or the shard has as many in flight as allowed.
-fn insert_call(
-    calls: &mut InFlightCalls,
-    call: &mut Call<'_>,
-    source: &Source<'_>,
-    (id, request_bytes): (OwnedId, usize),
-    received: Instant,
-    suspended: Option<Box<SuspendedCall>>,
-) -> Result<Ticket, NoRoom> {
-    if source.is_at_call_limit() {
-        return Err(NoRoom::Full);
-    }
-    let pending = PendingCall {
-        reply_to: source.reply_to(),
-        in_batch: source.is_in_batch(),
-        peer: source.peer(),
-        callable: Arc::clone(call.callable),
-        id,
-        revision: call.revision,
-        started: received,
-        deadline: instant_after(received, call.callable.deadline()),
-        session: call.affinity.session().map(|session| session.key),
-        fingerprint: call.fingerprint.take(),
-        first_use: call.first_use.take(),
-        questions: Vec::new(),
-        requests_made: 0,
-        suspended,
-    };
-    calls.insert(pending, request_bytes)
-}
-
-/// Marks the handler as started that uses a request state, if it does.
-fn start_use(calls: &mut InFlightCalls, ticket: Option<Ticket>, uses_state: bool) {
-    if uses_state && let Some(first_use) = ticket.and_then(|ticket| calls.first_use(ticket)) {
-        first_use.start();
-    }
-}
-
-/// Frees the slot of a call that did not start.
-fn free_unused(calls: &mut InFlightCalls, unused: Option<Ticket>) {
-    if let Some(unused) = unused {
-        drop(calls.take(unused));
     }
 }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::{Dispatcher, Disposition, Source, call_events::error_kind, insert_call};
+use super::{Dispatcher, Disposition, Source, call_events::error_kind, slots::insert_call};
 use crate::{
     call::{CallDetails, CallMessage, ClientChannel, Reply},
     mcp::{Call, ErrorKind},

@@ -7,7 +7,8 @@
 use std::sync::Arc;
 
 use super::{
-    Dispatcher, Disposition, Source, Suspension, insert_call,
+    Dispatcher, Disposition, Source, Suspension,
+    slots::insert_call,
     suspended::{SuspendedCall, ValidationResult},
 };
 use crate::{
