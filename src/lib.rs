@@ -177,8 +177,8 @@ pub use call::{
     Sampling, Structured, TaskTerms, Theme,
 };
 pub use config::{
-    Config, ConfigError, ControlSocket, ForwardedHeader, JsonBackend, Limits, Network, Performance, Proxy,
-    ShardPlacement,
+    Config, ConfigError, ControlSocket, ForwardedHeader, JsonBackend, Limits, Network, Percent, Performance,
+    Proxy, Rollout, ShardPlacement,
 };
 pub use corelane_ring::ProbeError;
 pub use json::{DeserializeError, Elements, Members, Node, Number};

@@ -41,4 +41,8 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for AutoOr<T> {
     fn visit_i64<E: Error>(self, number: i64) -> Result<Option<T>, E> {
         T::deserialize(number.into_deserializer()).map(Some)
     }
+
+    fn visit_f64<E: Error>(self, number: f64) -> Result<Option<T>, E> {
+        T::deserialize(number.into_deserializer()).map(Some)
+    }
 }

@@ -110,6 +110,14 @@ impl Keys<'_> {
             let name = format!("{prefix}{}", key.get_ref());
             let start = key.span().start;
             match (known.get(key.get_ref().as_ref()), value.get_ref()) {
+                (None, _) if name == "rollout.server_pooling" => self.errors.push(ConfigError::WrongValue {
+                    reason:
+                        "server_pooling takes effect at a start only, for all sessions, so it has no share; \
+                             set performance.server_pooling and restart the server"
+                            .to_owned(),
+                    line: line_of(self.text, start),
+                    key: name,
+                }),
                 (None, _) => self.errors.push(ConfigError::UnknownKey {
                     nearest: nearest(prefix, key.get_ref()),
                     line: line_of(self.text, start),
@@ -228,7 +236,8 @@ mod tests {
 
     use super::{
         super::{
-            ControlSocket, ForwardedHeader, JsonBackend, Limits, Log, Performance, Proxy, ShardPlacement,
+            ControlSocket, ForwardedHeader, JsonBackend, Limits, Log, Percent, Performance, Proxy, Rollout,
+            ShardPlacement,
         },
         *,
     };
@@ -284,6 +293,12 @@ mod tests {
                 zero_copy: false,
                 ..Performance::default()
             },
+            rollout: Rollout {
+                zero_copy: Some(Percent::from_hundredths(25)),
+                async_tools: Some(Percent::ALL),
+                latency_increase_percent: Percent::ZERO,
+                ..Rollout::default()
+            },
             limits: Limits { turn_slow: Duration::from_millis(1500), headers_max: 8, ..Limits::default() },
         };
         for config in [config, Config::default()] {
@@ -310,6 +325,7 @@ mod tests {
                 "[performance]\nzerocopy = false",
                 "unknown key performance.zerocopy (line 2); did you mean zero_copy?",
             ),
+            ("[rollout]\nzerocopy = 1", "unknown key rollout.zerocopy (line 2); did you mean zero_copy?"),
         ] {
             assert_eq!(messages(text), line);
         }
@@ -347,6 +363,13 @@ mod tests {
                 vec!["performance.json_backend (line 2)", "fast", "simd", "serde"],
             ),
             ("[performance]\nzero_copy = 1", vec!["performance.zero_copy (line 2)", "1", "a boolean"]),
+            ("[rollout]\nzero_copy = 0.001", vec!["rollout.zero_copy (line 2)", "two decimals", "0 to 100"]),
+            ("[rollout]\nzero_copy = -1", vec!["rollout.zero_copy (line 2)", "-1", "0 to 100"]),
+            ("[rollout]\nzero_copy = \"most\"", vec!["rollout.zero_copy (line 2)", "most", "0 to 100"]),
+            (
+                "[rollout]\nserver_pooling = 1",
+                vec!["rollout.server_pooling (line 2)", "at a start only", "performance.server_pooling"],
+            ),
             ("[log]\nlevel = \"loud\"", vec!["log.level (line 2)", "loud", "warn"]),
             ("a = ", vec!["line 1 is not TOML"]),
             ("[log]\nlevel = 1\nlevel = 2", vec!["line 3 is not TOML", "duplicate"]),
@@ -375,6 +398,10 @@ mod tests {
             (
                 "[server]\nspin_us = 1000001",
                 "server.spin_us = 1000001 (line 2) is out of range: 0 to 1000000",
+            ),
+            (
+                "[rollout]\nzero_copy = 100.01",
+                "rollout.zero_copy = 100.01 (line 2) is out of range: 0 to 100",
             ),
         ] {
             assert_eq!(messages(text), line);

@@ -9,9 +9,11 @@ mod error;
 mod file;
 mod limits;
 mod listen;
+mod percent;
 mod performance;
 mod proxy;
 mod raw;
+mod rollout;
 mod size;
 
 use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
@@ -25,8 +27,10 @@ pub use cores::Cores;
 pub use error::ConfigError;
 pub use limits::{Limits, SchemaLimits};
 pub use listen::{Endpoint, Listen, Transport};
+pub use percent::Percent;
 pub use performance::{JsonBackend, Performance};
 pub use proxy::{ForwardedHeader, Network, Proxy};
+pub use rollout::Rollout;
 
 /// Configuration of a server. By default it serves on loopback with one shard per available core.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,6 +74,8 @@ pub struct Config {
     pub log: Log,
     /// Optimisations, each with a fallback.
     pub performance: Performance,
+    /// The part of the sessions and connections that each of them is on for, and when it is rolled back.
+    pub rollout: Rollout,
     /// Limits.
     pub limits: Limits,
 }
@@ -122,6 +128,7 @@ impl Default for Config {
             secret_file: None,
             log: Log::default(),
             performance: Performance::default(),
+            rollout: Rollout::default(),
             limits: Limits::default(),
         }
     }

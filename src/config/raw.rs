@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Admin, Config, ControlSocket, Cores, Limits, Listen, Log, Performance, Proxy, ShardPlacement, auto,
-    bound::Bound,
+    Admin, Config, ControlSocket, Cores, Limits, Listen, Log, Performance, Proxy, Rollout, ShardPlacement,
+    auto, bound::Bound,
 };
 
 /// The configuration file. Every key has a default, and every key is written.
@@ -20,6 +20,7 @@ pub(super) struct RawConfig {
     security: RawSecurity,
     schema: RawSchema,
     performance: Performance,
+    rollout: Rollout,
     limits: Limits,
     log: Log,
 }
@@ -127,6 +128,7 @@ impl From<&Config> for RawConfig {
             },
             schema: RawSchema { backtracking: config.limits.schema_backtracking },
             performance: config.performance,
+            rollout: config.rollout,
             limits: config.limits,
             log: config.log,
         }
@@ -135,7 +137,7 @@ impl From<&Config> for RawConfig {
 
 impl RawConfig {
     pub(super) fn into_config(self) -> Config {
-        let Self { server, admin, http, proxy, security, schema, performance, limits, log } = self;
+        let Self { server, admin, http, proxy, security, schema, performance, rollout, limits, log } = self;
         Config {
             listen: server.listen,
             shards: server.shards,
@@ -154,6 +156,7 @@ impl RawConfig {
             secret_file: Some(security.secret_file).filter(|path| !path.is_empty()).map(Into::into),
             log,
             performance,
+            rollout,
             limits: Limits { schema_backtracking: schema.backtracking, ..limits },
         }
     }
@@ -170,6 +173,7 @@ impl RawConfig {
         bounds.push(Bound::new("server.memory_max", memory, &allowed, usize::to_string));
         let allowed = 1..=Config::BLOCKING_THREADS_MAX;
         bounds.push(Bound::new("server.blocking_threads", threads, &allowed, usize::to_string));
+        bounds.extend(self.rollout.bounds());
         bounds
     }
 }
