@@ -184,7 +184,10 @@ pub use corelane_ring::ProbeError;
 pub use json::{DeserializeError, Elements, Members, Node, Number};
 pub use jsonrpc::{Id as RequestId, IdValue as RequestIdValue, OwnedId as OwnedRequestId};
 pub use paths::{open_within, path_within};
-pub use policy::{Flag, Flags, RestartOnly, UnknownFlag};
+pub use policy::{
+    Flag, FlagError, Flags, UnknownFlag,
+    comparison::{Metric, Worse},
+};
 pub use registry::{
     BorrowedArguments, Completer, Completing, Completion, Contents, Entry as RegistryEntry, IntoCompletion,
     IntoContents, IntoMessages, Messages, NoArguments, Prompt, PromptArgument, PromptBuilder, Read, Registry,

@@ -26,6 +26,8 @@ pub enum TokenKind {
     Peer,
     /// A record of the file of ended sessions.
     EndRecord,
+    /// The salt of a flag's cohort.
+    Cohort,
 }
 
 /// Signing key. Keep it secret: it creates tokens that the server accepts.

@@ -15,7 +15,7 @@ use crate::{
     json::Decoder,
     memory::MemoryPressure,
     mesh::Broadcast,
-    policy::Flags,
+    policy::ShardFlags,
     registry::Snapshot,
     runtime::Runner,
     signed_token::SigningKey,
@@ -94,8 +94,13 @@ impl Pipeline {
     }
 
     /// Handles requests with these flags from the next one on. Calls in flight go on as they were started.
-    pub fn set_flags(&mut self, flags: Flags) {
+    pub fn set_flags(&mut self, flags: ShardFlags) {
         self.dispatcher.set_flags(flags);
+    }
+
+    /// Restores the flags after a panic while a message was handled.
+    pub(crate) fn reset_flags(&mut self) {
+        self.dispatcher.reset_flags(&mut self.decoder);
     }
 
     /// Publishes the calls of each turn there from now on.

@@ -57,7 +57,7 @@ impl Dispatcher {
     fn rest_of_batch(&mut self, dispatched: usize, source: &Source<'_>) -> BatchRest {
         let mut rest = BatchRest::behind(dispatched, std::mem::take(&mut self.batch_text));
         rest.head = source.headers().map(|Headers { head, bytes }| (*head, bytes.to_vec()));
-        (rest.peer, rest.work) = (source.peer(), self.batch_work);
+        (rest.peer, rest.work, rest.handling) = (source.peer(), self.batch_work, Some(self.handling));
         rest
     }
 
@@ -101,7 +101,8 @@ impl Dispatcher {
             BatchReplies { accepts_streaming: source.accepts_streaming(), ..BatchReplies::default() };
         self.batch_work = rest.work;
         let mut out = Vec::new();
-        decoder.set_backend(self.flags.json_backend());
+        let before = self.begin(rest.handling.unwrap_or(self.handling));
+        decoder.set_backend(self.handling.flags.json_backend());
         while let Some(message) = rest.next_message() {
             let disposition = self.dispatch_document(decoder, source, message, Part::InBatch, &mut out);
             self.add_to_batch(&mut replies, disposition, source, 0, &mut out);
@@ -112,6 +113,7 @@ impl Dispatcher {
             }
         }
         decoder.set_backend(JsonBackend::default());
+        self.begin(before);
         replies
     }
 

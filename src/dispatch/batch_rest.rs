@@ -2,6 +2,7 @@
 
 use corelane_ring::PeerAddress;
 
+use super::handling::Handling;
 use crate::http1::RequestHead;
 
 /// Padding that the decoder needs after a document, in bytes.
@@ -17,6 +18,8 @@ pub(crate) struct BatchRest {
     /// A copy of the head of the HTTP request.
     pub(super) head: Option<(RequestHead, Vec<u8>)>,
     pub(super) peer: Option<PeerAddress>,
+    /// The flags that the batch began with.
+    pub(super) handling: Option<Handling>,
     /// Work that is left for the validation of arguments.
     pub(super) work: u64,
 }

@@ -39,12 +39,16 @@ impl Dispatcher {
             CallEvent::Message(ticket, message) => self.on_call_message(ticket, message),
             CallEvent::Ended(Completed { ticket, outcome, reserved }) => {
                 drop(reserved);
-                let suspended = self.calls.get_mut(ticket).and_then(|call| call.suspended.take());
+                let call =
+                    self.calls.get_mut(ticket).map(|call| (call.handling.flags, call.suspended.take()));
+                let Some((flags, suspended)) = call else { return drop(self.calls.take(ticket)) };
+                let before = self.use_flags(flags);
                 if let Some(suspended) = suspended {
                     self.resume_or_wait(ticket, suspended);
                 } else {
                     self.end_call(ticket, outcome.map_err(error_kind));
                 }
+                self.use_flags(before);
             }
         }
     }
@@ -356,6 +360,8 @@ impl Dispatcher {
         self.observer.set_peer(call.peer);
         let callable = &call.callable;
         let start = out.len();
+        let errors = self.observer.errors();
+        let before = self.use_flags(call.handling.flags);
         let status = match outcome {
             Ok(mut reply) => {
                 let (status, error) =
@@ -390,12 +396,14 @@ impl Dispatcher {
             let response = out.get(start..).unwrap_or_default();
             first_use.complete(status, super::once::behind_id(response, id), &self.limits);
         }
-        self.record_latency(call);
+        self.use_flags(before);
+        self.record_latency(call, self.observer.errors() != errors);
         status
     }
 
-    /// Records the latency of a call that was answered.
-    pub(super) fn record_latency(&mut self, call: &PendingCall) {
+    /// Records the latency of a call that was answered, and whether with an error.
+    pub(super) fn record_latency(&mut self, call: &PendingCall, is_error: bool) {
+        self.record_cohorts(call.handling, is_error);
         let (callable, kind) = (&call.callable, call.callable.kind());
         let latency = call.started.elapsed();
         self.observer.metrics().record(RpcMethod::from(kind) as usize, latency);

@@ -13,16 +13,9 @@ use crate::{
 const PADDING_BYTES: usize = 64;
 
 impl Dispatcher {
-    /// The flags that requests are handled with.
+    /// The flags that are on for all sessions and connections.
     pub(crate) fn flags(&self) -> Flags {
-        self.flags
-    }
-
-    /// Handles requests with these flags from the next one on.
-    pub(crate) fn set_flags(&mut self, flags: Flags) {
-        self.flags = flags;
-        self.answers.set_flags(flags);
-        self.runner.set_flags(flags);
+        self.shard_flags.base()
     }
 
     /// Adds what is counted elsewhere to the metrics.
@@ -42,8 +35,11 @@ impl Dispatcher {
         (padded, length): (&mut [u8], usize),
         out: &mut Vec<u8>,
     ) -> Disposition {
-        decoder.set_backend(self.flags.json_backend());
-        let disposition = if self.flags.is_on(Flag::ZeroCopy) {
+        let before = self.begin_message(source);
+        let flags = self.handling.flags;
+        self.observer.metrics().flags.request(flags);
+        decoder.set_backend(flags.json_backend());
+        let disposition = if flags.is_on(Flag::ZeroCopy) {
             self.dispatch_document(decoder, source, (padded, length), Part::Whole, out)
         } else {
             self.observer.metrics().flags.copied_bytes += length as u64;
@@ -51,6 +47,7 @@ impl Dispatcher {
             self.dispatch_document(decoder, source, (&mut copy, length), Part::Whole, out)
         };
         decoder.set_backend(JsonBackend::default());
+        self.end_message(before, &disposition);
         disposition
     }
 
@@ -64,7 +61,7 @@ impl Dispatcher {
     #[inline]
     pub(super) fn count_validation(&mut self) -> bool {
         let counts = &mut self.observer.metrics().flags;
-        let is_hit = self.flags.is_on(Flag::SchemaCache);
+        let is_hit = self.handling.flags.is_on(Flag::SchemaCache);
         *if is_hit { &mut counts.schema_cache_hits } else { &mut counts.schema_cache_misses } += 1;
         !is_hit
     }

@@ -7,9 +7,11 @@
 mod batch;
 mod batch_rest;
 pub(crate) mod call_events;
+mod cohorts;
 mod disposition;
 mod entropy;
 mod fallbacks;
+mod handling;
 pub(crate) mod in_flight;
 mod orphans;
 mod once;
@@ -39,6 +41,7 @@ pub(crate) use source::{JsonLinesClient, ReplyStream, ReplyTo, Source};
 
 use corelane_ring::SocketId;
 use entropy::Entropy;
+use handling::Handling;
 use in_flight::InFlightCalls;
 use pending::PendingCall;
 use slots::{free_unused, insert_call, start_use};
@@ -56,7 +59,7 @@ use crate::{
     memory::{MemoryBudget, MemoryPressure},
     mesh::{Broadcast, Request},
     peer::{NoRoom, PeerKey},
-    policy::{Flag, Flags},
+    policy::{Flag, Flags, ShardFlags},
     registry::Snapshot,
     runtime::{CallEvent, Completions, Runner, SlowPoll, Started, Ticket},
     session::{Clock, SessionState},
@@ -99,8 +102,9 @@ pub(crate) struct Dispatcher {
     entropy: Entropy,
     pub(crate) clock: Clock,
     pub(crate) limits: Limits,
-    /// The flags that requests are handled with.
-    flags: Flags,
+    /// The flags of the shard, and those of the message or call that is handled.
+    shard_flags: ShardFlags,
+    handling: Handling,
     /// The position of the message that is dispatched, in its batch.
     batch_position: Option<usize>,
     /// Calls that wait since the document that is dispatched, which they do not have yet.
@@ -160,7 +164,8 @@ impl Dispatcher {
             entropy: Entropy::default(),
             clock: Clock { monotonic: now, wall: Duration::ZERO },
             limits,
-            flags: Flags::default(),
+            shard_flags: Flags::default().into(),
+            handling: Handling::with(Flags::default()),
             batch_position: None,
             without_document: Vec::new(),
             batch_work: 0,
@@ -213,10 +218,11 @@ impl Dispatcher {
         length: usize,
         out: &mut Vec<u8>,
     ) -> Disposition {
-        self.observer.metrics().flags.request(self.flags);
-        if self.flags != Flags::ALL {
+        // Where a flag has a cohort, it is off for all others.
+        if self.handling.flags != Flags::ALL {
             return self.dispatch_with_fallbacks(decoder, source, (padded, length), out);
         }
+        self.observer.metrics().flags.request(Flags::ALL);
         self.dispatch_document(decoder, source, (padded, length), Part::Whole, out)
     }
 
@@ -339,7 +345,7 @@ impl Dispatcher {
         }
         if let Some(schema) = call.schema {
             let can_suspend = part == Part::Whole;
-            let validated = match can_suspend && self.flags.is_on(Flag::SchemaCache) {
+            let validated = match can_suspend && self.handling.flags.is_on(Flag::SchemaCache) {
                 true => schema.validate_small(call.input, self.request_bytes, self.inline_work_max()),
                 false => None,
             };
@@ -368,7 +374,9 @@ impl Dispatcher {
         source: &Source<'_>,
         out: &mut Vec<u8>,
     ) -> Result<Disposition, Suspension> {
-        if self.flags != Flags::ALL && self.must_wait(call.callable.kind(), source.connection(), None) {
+        if self.handling.flags != Flags::ALL
+            && self.must_wait(call.callable.kind(), source.connection(), None)
+        {
             return self.wait(call, source, out);
         }
         let Call { callable, input, id, meta, revision, capabilities, .. } = *call;
@@ -385,12 +393,12 @@ impl Dispatcher {
             peer: source.peer(),
             received,
         };
-        let calls = &mut self.calls;
+        let (calls, handling) = (&mut self.calls, self.handling);
         let bytes = self.request_bytes;
         let is_short = self.memory.is_high() && calls.has_calls_of(source.peer());
         let insert = |id| match is_short {
             true => Err(NoRoom::Full),
-            false => insert_call(calls, call, source, (id, bytes), received, None),
+            false => insert_call(calls, call, source, (id, bytes), (received, handling), None),
         };
         let started = self.runner.start(callable, input, &request, details, insert, &mut self.reply);
         let error = match started {

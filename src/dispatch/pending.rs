@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use corelane_ring::PeerAddress;
 
-use super::{ReplyTo, suspended::SuspendedCall};
+use super::{ReplyTo, handling::Handling, suspended::SuspendedCall};
 use crate::{
     call::{FirstUse, Revision, SharedCallable},
     jsonrpc::OwnedId,
@@ -33,6 +33,8 @@ pub(crate) struct PendingCall {
     pub(crate) questions: Vec<(u32, String)>,
     /// Number of requests to the client so far.
     pub(crate) requests_made: u32,
+    /// The flags that the call began with, which it keeps.
+    pub(super) handling: Handling,
     /// The state to resume the call with, if its arguments are validated off the shard.
     pub(super) suspended: Option<Box<SuspendedCall>>,
 }

@@ -48,7 +48,8 @@ impl Dispatcher {
         let (callable, id, revision, capabilities) =
             (call.callable, call.id, call.revision, call.capabilities);
         let reply = std::mem::take(&mut self.reply);
-        let (about, received) = ((id.to_owned(), self.request_bytes), self.observer.turn_began());
+        let about = (id.to_owned(), self.request_bytes);
+        let received = (self.observer.turn_began(), self.handling);
         let reason = match insert_call(&mut self.calls, call, source, about, received, None) {
             Ok(ticket) => match self.submit_result(ticket, reply) {
                 Ok(cancel) => {

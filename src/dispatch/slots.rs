@@ -2,7 +2,9 @@
 
 use std::{sync::Arc, time::Instant};
 
-use super::{Source, in_flight::InFlightCalls, pending::PendingCall, suspended::SuspendedCall};
+use super::{
+    Source, handling::Handling, in_flight::InFlightCalls, pending::PendingCall, suspended::SuspendedCall,
+};
 use crate::{
     jsonrpc::OwnedId,
     mcp::Call,
@@ -16,7 +18,7 @@ pub(super) fn insert_call(
     call: &mut Call<'_>,
     source: &Source<'_>,
     (id, request_bytes): (OwnedId, usize),
-    received: Instant,
+    (received, handling): (Instant, Handling),
     suspended: Option<Box<SuspendedCall>>,
 ) -> Result<Ticket, NoRoom> {
     if source.is_at_call_limit() {
@@ -36,6 +38,7 @@ pub(super) fn insert_call(
         first_use: call.first_use.take(),
         questions: Vec::new(),
         requests_made: 0,
+        handling,
         suspended,
     };
     calls.insert(pending, request_bytes)

@@ -130,7 +130,7 @@ impl Dispatcher {
             digits: None,
             result: ValidationResult::default(),
         };
-        let (id, received) = (call.id.to_owned(), self.observer.turn_began());
+        let (id, received) = (call.id.to_owned(), (self.observer.turn_began(), self.handling));
         let about = (id, self.request_bytes);
         insert_call(&mut self.calls, call, source, about, received, Some(Box::new(suspended)))
     }
@@ -151,7 +151,7 @@ impl Dispatcher {
         (suspended.document, suspended.length) = (Arc::new(document), length);
         suspended.digits = Some(digits);
         let capabilities = suspended.capabilities;
-        let backend = self.flags.json_backend();
+        let backend = self.handling.flags.json_backend();
         let compiles_again = self.count_validation();
         let validate = move || {
             let again = if compiles_again { schema.compiled_again() } else { None };
@@ -200,12 +200,12 @@ impl Dispatcher {
             let (mut out, id) = (Vec::new(), call.id.as_id());
             let (status, _) =
                 self.answers.result(&mut out, &self.snapshot, &call.callable, id, call.revision, &mut reply);
-            self.record_latency(&call);
+            self.record_latency(&call, true);
             self.reply(ticket, call.reply_to, status, &out);
             return;
         }
         let mut decoder = Decoder::new(&self.limits);
-        decoder.set_backend(self.flags.json_backend());
+        decoder.set_backend(self.handling.flags.json_backend());
         // The document was decoded before, within the same limits.
         let decoded = decoder.decode(&mut document, length).ok().filter(|_| result.is_some());
         let Some((decoded, call)) = decoded.zip(self.calls.get(ticket)) else {

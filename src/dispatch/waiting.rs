@@ -48,7 +48,7 @@ impl Dispatcher {
     /// Whether a call of a tool must wait, because another one of its connection runs.
     #[inline]
     pub(super) fn must_wait(&self, kind: Kind, connection: Option<SocketId>, ticket: Option<Ticket>) -> bool {
-        !self.flags.is_on(Flag::AsyncTools)
+        !self.handling.flags.is_on(Flag::AsyncTools)
             && kind == Kind::Tool
             && connection.is_some_and(|connection| self.calls.serves_tool(connection, ticket))
     }
@@ -121,8 +121,12 @@ impl Dispatcher {
     #[inline]
     pub(super) fn start_waiting(&mut self) {
         while let Some(ticket) = self.calls.next_waiting() {
-            if let Some(suspended) = self.calls.get_mut(ticket).and_then(|call| call.suspended.take()) {
+            let Some(call) = self.calls.get_mut(ticket) else { continue };
+            let flags = call.handling.flags;
+            if let Some(suspended) = call.suspended.take() {
+                let before = self.use_flags(flags);
                 self.resume_suspended(ticket, *suspended);
+                self.use_flags(before);
             }
         }
     }

@@ -14,6 +14,8 @@ use super::{
     model::session::PeerHash,
     session_records::{EndRecord, SessionRecords},
 };
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+
 use crate::{
     call::{Capabilities, Level, Revision},
     signed_token::{SigningKey, TAG_BYTES, TokenKind},
@@ -99,7 +101,9 @@ impl ShardLives {
 }
 
 /// The layout of an id: version, home, revision, capabilities, expiry, key, instance, hash of the peer.
-const PAYLOAD_BYTES: usize = 1 + 2 + 1 + 1 + 8 + 16 + Instance::BYTES + 3;
+const PAYLOAD_BYTES: usize = PAYLOAD_KEY + 16 + Instance::BYTES + 3;
+/// Bytes before the key.
+const PAYLOAD_KEY: usize = 1 + 2 + 1 + 1 + 8;
 const ID_BYTES: usize = (PAYLOAD_BYTES + TAG_BYTES) / 3 * 4;
 const VERSION: u8 = 3;
 
@@ -187,6 +191,21 @@ impl Sessions {
         let peer: PeerHash = self.signing_key.hash(TokenKind::Peer, peer);
         payload.extend_from_slice(&peer);
         self.signing_key.sign(TokenKind::Session, &payload, &[])
+    }
+
+    /// The key in the text of an id, whose signature is not verified; `None` for a text of another length or form.
+    #[must_use]
+    pub fn key_of(id: &[u8]) -> Option<SessionKey> {
+        // The key, and the bytes before and behind it that share a group of four characters with it.
+        const BEFORE: usize = PAYLOAD_KEY % 3;
+        const FIRST: usize = (PAYLOAD_KEY - BEFORE) / 3 * 4;
+        const CHARACTERS: usize = (BEFORE + size_of::<SessionKey>()).div_ceil(3) * 4;
+        let id: &[u8; ID_BYTES] = id.try_into().ok()?;
+        let mut bytes = [0; CHARACTERS / 4 * 3];
+        let text = id.get(FIRST..FIRST + CHARACTERS)?;
+        BASE64_URL_SAFE_NO_PAD.decode_slice(text, &mut bytes).ok()?;
+        let key = bytes.get(BEFORE..)?.first_chunk()?;
+        Some(SessionKey::from_le_bytes(*key))
     }
 
     /// Verifies an id and returns its session; `None` if the session was never opened, has ended or has expired.

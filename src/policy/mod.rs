@@ -1,13 +1,22 @@
 //! Feature flags: the switches of the optimisations, in a form that a request can copy.
 
+mod cohort_series;
 pub mod comparison;
+mod histogram;
+mod members;
 pub mod rollback;
+mod rollouts;
+mod shard_flags;
 
 use std::{fmt, str::FromStr};
 
+pub use cohort_series::{CohortFigures, CohortSeries};
+use comparison::Worse;
+pub use rollouts::{RolloutReport, Rollouts, Salts};
+pub use shard_flags::{ShardFlags, ShardRollout, Unit};
 use strum::VariantArray;
 
-use crate::config::{JsonBackend, Performance};
+use crate::config::{JsonBackend, Percent, Performance};
 
 /// Minimum similarity of a suggestion; the threshold that clap uses.
 const SIMILARITY_MIN: f64 = 0.7;
@@ -115,10 +124,22 @@ impl fmt::Display for UnknownFlag {
 
 impl std::error::Error for UnknownFlag {}
 
-/// A change of a flag that needs a restart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0} takes effect at a start only: set performance.{0} in the configuration and restart the server")]
-pub struct RestartOnly(pub Flag);
+/// Why the share of a flag cannot be changed.
+#[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FlagError {
+    /// The flag takes effect at a start only.
+    #[error(
+        "{0} takes effect at a start only: set performance.{0} in the configuration and restart the server"
+    )]
+    RestartOnly(Flag),
+    /// The flag was rolled back.
+    #[error("{0} was rolled back ({1}) and stays off until it is rearmed: corelane ctl rollout rearm {0}")]
+    RolledBack(Flag, Worse),
+    /// The share is above 100 %.
+    #[error("{0} % is out of range: the share of a flag is 0 to 100 %")]
+    OutOfRange(Percent),
+}
 
 /// The positions of all flags.
 #[derive(Clone, Copy, PartialEq, Eq)]

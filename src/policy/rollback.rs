@@ -1,13 +1,13 @@
 //! The rollouts of flags, and their rollback.
 
 use std::{
-    collections::BTreeMap,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
-use super::comparison::{
-    AlphaBudget, ClusterMap, CohortRecorder, Comparison, Counts, Tolerance, Verdict, Worse,
+use super::{
+    Flag, FlagError,
+    comparison::{AlphaBudget, ClusterMap, CohortRecorder, Comparison, Counts, Tolerance, Verdict, Worse},
 };
 
 /// Whether a flag is rolled out.
@@ -27,31 +27,18 @@ pub enum RolloutState {
     },
 }
 
-/// Why a rollout cannot be changed.
-#[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
-pub enum RolloutError {
-    /// The flag takes effect at a start only, so it has no cohort at run time.
-    #[error(
-        "takes effect at a start only, for all sessions: it cannot be rolled out or rolled back at run time"
-    )]
-    RestartOnly,
-    /// The flag was rolled back.
-    #[error("was rolled back ({0}) and stays off until it is rearmed: corelane ctl rollout rearm")]
-    RolledBack(Worse),
-}
-
 /// The rollout of one flag.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Rollout {
-    is_restart_only: bool,
+    flag: Flag,
     state: RolloutState,
 }
 
 impl Rollout {
     /// A rollout that has not begun.
     #[must_use]
-    pub fn new(is_restart_only: bool) -> Self {
-        Self { is_restart_only, state: RolloutState::Off }
+    pub fn new(flag: Flag) -> Self {
+        Self { flag, state: RolloutState::Off }
     }
 
     /// Its state.
@@ -60,20 +47,28 @@ impl Rollout {
         self.state
     }
 
-    /// Begins it, or continues it with another share.
+    /// Whether the flag may be turned on, for all or for a cohort.
     ///
     /// # Errors
     ///
     /// The flag was rolled back and has not been rearmed, or takes effect at a start only.
-    pub fn start(&mut self) -> Result<(), RolloutError> {
+    pub fn check(&self) -> Result<(), FlagError> {
         match self.state {
-            _ if self.is_restart_only => Err(RolloutError::RestartOnly),
-            RolloutState::RolledBack { reason, .. } => Err(RolloutError::RolledBack(reason)),
-            RolloutState::Off | RolloutState::RollingOut => {
-                self.state = RolloutState::RollingOut;
-                Ok(())
-            }
+            _ if self.flag.is_restart_only() => Err(FlagError::RestartOnly(self.flag)),
+            RolloutState::RolledBack { reason, .. } => Err(FlagError::RolledBack(self.flag, reason)),
+            RolloutState::Off | RolloutState::RollingOut => Ok(()),
         }
+    }
+
+    /// Begins it, or continues it with another share.
+    ///
+    /// # Errors
+    ///
+    /// As [`Rollout::check`].
+    pub fn start(&mut self) -> Result<(), FlagError> {
+        self.check()?;
+        self.state = RolloutState::RollingOut;
+        Ok(())
     }
 
     /// Ends it at the operator's request. A flag that was rolled back stays so.
@@ -97,9 +92,9 @@ impl Rollout {
     /// # Errors
     ///
     /// The flag takes effect at a start only.
-    pub fn rearm(&mut self) -> Result<bool, RolloutError> {
-        if self.is_restart_only {
-            return Err(RolloutError::RestartOnly);
+    pub fn rearm(&mut self) -> Result<bool, FlagError> {
+        if self.flag.is_restart_only() {
+            return Err(FlagError::RestartOnly(self.flag));
         }
         let is_rolled_back = matches!(self.state, RolloutState::RolledBack { .. });
         if is_rolled_back {
@@ -109,12 +104,13 @@ impl Rollout {
     }
 }
 
-/// Compares the cohorts of all flags under rollout, with one budget of false alarms. `K` identifies a flag.
+/// Compares the cohorts of all flags under rollout, with one budget of false alarms.
 #[derive(Debug)]
-pub struct RollbackMonitor<K> {
+pub struct RollbackMonitor {
     tolerance: Tolerance,
     budget: AlphaBudget,
-    flags: BTreeMap<K, Monitored>,
+    /// One for each flag, in the order of [`Flag::ALL`].
+    flags: Vec<Monitored>,
 }
 
 #[derive(Debug)]
@@ -132,41 +128,55 @@ struct Cohort {
     verdict: Verdict,
 }
 
-impl<K: Copy + Ord> RollbackMonitor<K> {
-    /// Creates a monitor of flags without rollouts, given whether each takes effect at a start only.
-    pub fn new(tolerance: Tolerance, flags: impl IntoIterator<Item = (K, bool)>) -> Self {
-        let monitored = |is_restart_only| Monitored { rollout: Rollout::new(is_restart_only), cohort: None };
-        let flags = flags.into_iter().map(|(flag, is_restart_only)| (flag, monitored(is_restart_only)));
-        Self { tolerance, budget: AlphaBudget::default(), flags: flags.collect() }
+impl RollbackMonitor {
+    /// A monitor of flags without rollouts.
+    #[must_use]
+    pub fn new(tolerance: Tolerance) -> Self {
+        let monitored = |flag: &Flag| Monitored { rollout: Rollout::new(*flag), cohort: None };
+        Self { tolerance, budget: AlphaBudget::default(), flags: Flag::ALL.iter().map(monitored).collect() }
+    }
+
+    fn flag(&mut self, flag: Flag) -> Option<&mut Monitored> {
+        self.flags.get_mut(flag as usize)
+    }
+
+    /// As [`Rollout::check`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Rollout::check`].
+    pub fn check(&self, flag: Flag) -> Result<(), FlagError> {
+        self.flags.get(flag as usize).map_or(Ok(()), |monitored| monitored.rollout.check())
     }
 
     /// Begins a rollout, or continues it with another share of the cohort. Returns a recorder for each of `shards`, which replaces the
-    /// one of the previous share; empty for an unknown flag.
+    /// one of the previous share.
     ///
     /// # Errors
     ///
     /// As [`Rollout::start`].
     pub fn start(
         &mut self,
-        flag: K,
+        flag: Flag,
         map: ClusterMap,
         shards: usize,
-    ) -> Result<Vec<Arc<CohortRecorder>>, RolloutError> {
-        let Some(monitored) = self.flags.get_mut(&flag) else { return Ok(Vec::new()) };
+    ) -> Result<Vec<Arc<CohortRecorder>>, FlagError> {
+        let tolerance = self.tolerance;
+        let Some(monitored) = self.flag(flag) else { return Ok(Vec::new()) };
         monitored.rollout.start()?;
         let recorders: Vec<_> = (0..shards).map(|_| Arc::new(CohortRecorder::new(map))).collect();
         monitored.cohort = Some(Cohort {
             map,
             recorders: recorders.clone(),
-            comparison: Comparison::new(map, self.tolerance),
+            comparison: Comparison::new(map, tolerance),
             verdict: Verdict::NotEnoughData,
         });
         Ok(recorders)
     }
 
     /// Ends a rollout at the operator's request.
-    pub fn stop(&mut self, flag: K) {
-        if let Some(monitored) = self.flags.get_mut(&flag) {
+    pub fn stop(&mut self, flag: Flag) {
+        if let Some(monitored) = self.flag(flag) {
             monitored.rollout.stop();
             monitored.cohort = None;
         }
@@ -177,31 +187,31 @@ impl<K: Copy + Ord> RollbackMonitor<K> {
     /// # Errors
     ///
     /// As [`Rollout::rearm`].
-    pub fn rearm(&mut self, flag: K) -> Result<bool, RolloutError> {
-        self.flags.get_mut(&flag).map_or(Ok(false), |monitored| monitored.rollout.rearm())
+    pub fn rearm(&mut self, flag: Flag) -> Result<bool, FlagError> {
+        self.flag(flag).map_or(Ok(false), |monitored| monitored.rollout.rearm())
     }
 
     /// The state of a flag's rollout, and the verdict of the last window if it is rolled out.
     #[must_use]
-    pub fn state(&self, flag: K) -> (RolloutState, Option<Verdict>) {
-        let monitored = self.flags.get(&flag);
+    pub fn state(&self, flag: Flag) -> (RolloutState, Option<Verdict>) {
+        let monitored = self.flags.get(flag as usize);
         let state = monitored.map(|monitored| monitored.rollout.state()).unwrap_or_default();
         (state, monitored.and_then(|monitored| monitored.cohort.as_ref()).map(|cohort| cohort.verdict))
     }
 
     /// Compares all cohorts at the end of a window of [`WINDOW`](super::comparison::WINDOW), `elapsed` after the preceding one. Returns
     /// the flags that are rolled back, which the caller turns off.
-    pub fn close_window(&mut self, elapsed: Duration, at: SystemTime) -> Vec<(K, Worse)> {
+    pub fn close_window(&mut self, elapsed: Duration, at: SystemTime) -> Vec<(Flag, Worse)> {
         self.budget.refill(elapsed);
         let mut rolled_back = Vec::new();
-        for (flag, monitored) in &mut self.flags {
+        for monitored in &mut self.flags {
             let Some(cohort) = &mut monitored.cohort else { continue };
             let counts = Counts::sum(&cohort.map, cohort.recorders.iter().map(Arc::as_ref));
             cohort.verdict = cohort.comparison.close_window(&counts, &mut self.budget);
             if let Verdict::Worse(worse) = cohort.verdict {
                 monitored.cohort = None;
                 if monitored.rollout.roll_back(worse, at) {
-                    rolled_back.push((*flag, worse));
+                    rolled_back.push((monitored.rollout.flag, worse));
                 }
             } else if let Some(thresholds) = cohort.comparison.thresholds() {
                 cohort.recorders.iter().for_each(|recorder| recorder.set_thresholds(thresholds));
@@ -227,18 +237,18 @@ mod tests {
 
     #[test]
     fn flag_that_was_rolled_back_stays_off_until_it_is_rearmed() {
-        let mut rollout = Rollout::new(false);
+        let mut rollout = Rollout::new(Flag::ZeroCopy);
         let at = SystemTime::UNIX_EPOCH;
         assert!(!rollout.roll_back(REASON, at), "not rolled out");
         assert_eq!(rollout.start(), Ok(()));
         assert!(rollout.roll_back(REASON, at));
         assert!(!rollout.roll_back(REASON, at), "already rolled back");
         let refused = rollout.start().unwrap_err();
-        assert_eq!(refused, RolloutError::RolledBack(REASON));
+        assert_eq!(refused, FlagError::RolledBack(Flag::ZeroCopy, REASON));
         assert_eq!(
             refused.to_string(),
-            "was rolled back (p95 2.400 ms, control 0.400 ms, tolerated 0.480 ms (p ≤ 2.0e-9)) and stays off until it \
-             is rearmed: corelane ctl rollout rearm"
+            "zero_copy was rolled back (p95 2.400 ms, control 0.400 ms, tolerated 0.480 ms (p ≤ 2.0e-9)) and stays off until it \
+             is rearmed: corelane ctl rollout rearm zero_copy"
         );
         rollout.stop();
         assert_eq!(rollout.state(), RolloutState::RolledBack { reason: REASON, at });
@@ -251,27 +261,33 @@ mod tests {
 
     #[test]
     fn restart_only_flag_is_neither_rolled_out_nor_rearmed() {
-        let mut rollout = Rollout::new(true);
-        assert_eq!(rollout.start(), Err(RolloutError::RestartOnly));
-        assert_eq!(rollout.rearm(), Err(RolloutError::RestartOnly));
+        let mut rollout = Rollout::new(Flag::ServerPooling);
+        assert_eq!(rollout.start(), Err(FlagError::RestartOnly(Flag::ServerPooling)));
+        assert_eq!(rollout.rearm(), Err(FlagError::RestartOnly(Flag::ServerPooling)));
         assert!(!rollout.roll_back(REASON, SystemTime::UNIX_EPOCH));
         assert_eq!(rollout.state(), RolloutState::Off);
     }
     #[test]
     fn only_the_flag_with_a_slow_cohort_is_rolled_back_on_any_shard() {
         let map = ClusterMap::new(POSITIONS / 10);
-        let mut monitor =
-            RollbackMonitor::new(Tolerance::default(), [("slow", false), ("fine", false), ("start", true)]);
-        assert_eq!(monitor.start("start", map, 2).unwrap_err(), RolloutError::RestartOnly);
-        let flags = ["slow", "fine"].map(|flag| (flag, monitor.start(flag, map, 2).unwrap()));
-        assert_eq!(monitor.state("fine"), (RolloutState::RollingOut, Some(Verdict::NotEnoughData)));
+        let mut monitor = RollbackMonitor::new(Tolerance::default());
+        assert_eq!(
+            monitor.start(Flag::ServerPooling, map, 2).unwrap_err(),
+            FlagError::RestartOnly(Flag::ServerPooling)
+        );
+        let flags =
+            [Flag::ZeroCopy, Flag::SchemaCache].map(|flag| (flag, monitor.start(flag, map, 2).unwrap()));
+        assert_eq!(
+            monitor.state(Flag::SchemaCache),
+            (RolloutState::RollingOut, Some(Verdict::NotEnoughData))
+        );
         let mut rolled_back = Vec::new();
         for second in 1..=6 {
             for (flag, recorders) in &flags {
                 for request in 0..8_000_u32 {
                     let position = (request % 400).wrapping_mul(0x9e37_79b9);
                     let Some(cluster) = map.cluster(position) else { continue };
-                    let is_slow = *flag == "slow" && map.is_cohort(position);
+                    let is_slow = *flag == Flag::ZeroCopy && map.is_cohort(position);
                     let latency =
                         Duration::from_micros(u64::from(request % 97) + if is_slow { 2_000 } else { 100 });
                     recorders[request as usize / 400 % 2].record(cluster, latency, false);
@@ -280,13 +296,13 @@ mod tests {
             let at = SystemTime::UNIX_EPOCH + Duration::from_secs(second);
             rolled_back.extend(monitor.close_window(WINDOW, at).into_iter().map(|(flag, _)| (flag, second)));
         }
-        assert_eq!(rolled_back, [("slow", 5)]);
-        assert_eq!(monitor.state("fine"), (RolloutState::RollingOut, Some(Verdict::Continue)));
-        assert!(matches!(monitor.state("slow"), (RolloutState::RolledBack { .. }, None)));
-        assert!(monitor.start("slow", map, 2).is_err());
-        assert_eq!((monitor.rearm("slow"), monitor.rearm("fine")), (Ok(true), Ok(false)));
-        assert!(monitor.start("slow", map, 2).is_ok());
-        monitor.stop("slow");
-        assert_eq!(monitor.state("slow"), (RolloutState::Off, None));
+        assert_eq!(rolled_back, [(Flag::ZeroCopy, 5)]);
+        assert_eq!(monitor.state(Flag::SchemaCache), (RolloutState::RollingOut, Some(Verdict::Continue)));
+        assert!(matches!(monitor.state(Flag::ZeroCopy), (RolloutState::RolledBack { .. }, None)));
+        assert!(monitor.start(Flag::ZeroCopy, map, 2).is_err());
+        assert_eq!((monitor.rearm(Flag::ZeroCopy), monitor.rearm(Flag::SchemaCache)), (Ok(true), Ok(false)));
+        assert!(monitor.start(Flag::ZeroCopy, map, 2).is_ok());
+        monitor.stop(Flag::ZeroCopy);
+        assert_eq!(monitor.state(Flag::ZeroCopy), (RolloutState::Off, None));
     }
 }

@@ -13,6 +13,7 @@ use super::{
     machine::{check_descriptors, probe, sockets_max},
     memory::{fit_limits, memory_max, watch_memory},
     placement::Placements,
+    rollback::watch_rollouts,
     running::Running,
     secret_file::{SECRET_BYTES_MIN, read_secret},
     shard_thread::ShardPlan,
@@ -23,10 +24,11 @@ use crate::{
     config::{Config, Endpoint, Limits, Listen, Transport},
     http1::AllowedHosts,
     memory::MemoryPressure,
+    policy::{Rollouts, Salts},
     registry::{EncodedLists, Registry, Snapshot},
     runtime::{BlockingPool, PoolConfig, WorkerPools},
     shard::FlagControl,
-    signed_token::SigningKey,
+    signed_token::{SigningKey, TokenKind},
 };
 
 /// A thread of the blocking pool beyond the fixed number exits after this time without a call.
@@ -108,7 +110,7 @@ impl Server {
         let off_shard = start_worker_pools(&placement.free, config)?;
         let pool = off_shard.pool.as_ref().map(BlockingPool::observer).unwrap_or_default();
         let broadcast = store_ends(config.secret_file.as_deref(), signing_key, &config.limits);
-        let flags = FlagControl::new(config.performance.into());
+        let flags = flag_control(config, signing_key, placement.shards.len());
         let mut running = Running {
             addresses: http_addresses(&listeners),
             listeners,
@@ -161,6 +163,8 @@ impl Server {
             let hosts = admin_allowed_hosts(config, is_local);
             running.start_admin(admin_listener, hosts, limits.clone(), pool, Arc::clone(&refusals))?;
             self.start_control(&mut running, control_listener, limits, memory_max, refusals)?;
+            watch_rollouts(flags.clone(), running.handles.clone())
+                .map_err(|error| resource("the thread that compares cohorts", &error))?;
             watch_shards(running.handles.clone(), groups, &config.limits)
                 .map_err(|error| resource("the thread that watches the shards", &error))
         }) {
@@ -201,6 +205,13 @@ impl Server {
         running.control = Some(control.map_err(|error| resource("the control socket", &error))?);
         Ok(())
     }
+}
+
+/// The flags of the configuration. Their salts depend on the key: instances with the same `secret_file` have the same cohorts.
+fn flag_control(config: &Config, signing_key: &SigningKey, shards: usize) -> FlagControl {
+    let salts =
+        Salts::new(|flag| u64::from_le_bytes(signing_key.hash(TokenKind::Cohort, flag.name().as_bytes())));
+    FlagControl::new(Rollouts::new(config.performance, &config.rollout, salts, shards))
 }
 
 /// The TCP addresses that serve HTTP.

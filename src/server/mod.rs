@@ -13,6 +13,7 @@ mod live_registry;
 mod machine;
 mod memory;
 mod placement;
+mod rollback;
 mod running;
 mod secret_file;
 mod serve;

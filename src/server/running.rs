@@ -20,10 +20,10 @@ use super::{
 };
 use crate::{
     admin::{Admin, ControlRefusals, ControlServer, Drain},
-    config::{Limits, Listen},
+    config::{Limits, Listen, Percent},
     http1::AllowedHosts,
     memory::MemoryPressure,
-    policy::{Flag, Flags, RestartOnly},
+    policy::{Flag, FlagError, Flags},
     registry::Registry,
     runtime::PoolObserver,
     shard::{FlagControl, ShardHandle},
@@ -97,18 +97,36 @@ impl Running {
         self.admin.as_ref().map(|admin| admin.address())
     }
 
-    /// The flags of `[performance]` that are in force.
+    /// The flags of `[performance]` that are on for all sessions and connections.
     #[must_use]
     pub fn flags(&self) -> Flags {
         self.flags.get()
     }
 
-    /// Changes the position of a flag, within one turn of each shard. Connections and calls in flight go on.
+    /// Turns a flag on or off for all sessions and connections, within one turn of each shard. Connections and calls in flight go on.
+    ///
+    /// # Errors
+    /// The flag takes effect at a start only, or it was rolled back and is to be on.
+    pub fn set_flag(&self, flag: Flag, is_on: bool) -> Result<(), FlagError> {
+        self.flags.set(flag, is_on)
+    }
+
+    /// Changes the share of a flag: it is on for its cohort, that part of the sessions and connections, and off for all others. A
+    /// cohort that is slower or fails more often than the others is rolled back: the share becomes 0 until [`Running::rearm_flag`].
+    /// Returns the share before.
+    ///
+    /// # Errors
+    /// As [`Running::set_flag`], or the share is above 100 %.
+    pub fn set_flag_share(&self, flag: Flag, share: Percent) -> Result<Percent, FlagError> {
+        self.flags.set_share(flag, share)
+    }
+
+    /// Allows a flag that was rolled back to be on again. Returns whether it was rolled back.
     ///
     /// # Errors
     /// The flag takes effect at a start only.
-    pub fn set_flag(&self, flag: Flag, is_on: bool) -> Result<(), RestartOnly> {
-        self.flags.set(flag, is_on)
+    pub fn rearm_flag(&self, flag: Flag) -> Result<bool, FlagError> {
+        self.flags.rearm(flag)
     }
 
     /// Starts all shards, each on a thread with a stack of `stack_bytes`, and returns their handles by number.

@@ -384,7 +384,7 @@ impl ShardPlan {
             limits: &limits,
         };
         let mut pipeline = Pipeline::new(pipeline_config, snapshot.clone(), runner);
-        pipeline.set_flags(self.flags.get());
+        pipeline.set_flags(self.flags.of_shard(self.number));
         match newest {
             Some(Served { tools, .. }) => drop(pipeline.metrics().set_tools(tools)),
             None => handle.begin(Served { snapshot, tools: pipeline.metrics().tools().clone() }),

@@ -14,7 +14,7 @@ use crossbeam_channel::Sender;
 use super::snapshot_swap::{Served, SnapshotSwap};
 use crate::{
     control::{Inspection, ShardInspection},
-    policy::Flags,
+    policy::ShardFlags,
     telemetry::metrics::ShardReport,
 };
 
@@ -40,7 +40,7 @@ pub(super) enum Command {
     /// channel.
     Inspect(Inspection, Sender<ShardInspection>),
     /// Handle requests with these flags from the next one on. One place: the newest replaces the one that is queued.
-    SetFlags(Flags),
+    SetFlags(Box<ShardFlags>),
     /// Accept no more connections, finish the calls in flight, end. One place: further drains have no effect.
     Drain,
 }
@@ -144,7 +144,7 @@ mod tests {
     use crate::{
         control::View,
         mesh::{Broadcast, Mailbox, Message},
-        policy::Flag,
+        policy::{Flag, Flags},
         registry::{List, Lists, Snapshot},
     };
 
@@ -162,6 +162,10 @@ mod tests {
         Command::Swap(Box::new(Served::new(Snapshot::empty(), None)), Arc::clone(swap))
     }
 
+    fn set_flags(flags: Flags) -> Command {
+        Command::SetFlags(Box::new(flags.into()))
+    }
+
     /// A full queue, and the receivers of its reports.
     fn full(swapped: &Arc<SnapshotSwap>) -> (CommandQueue, Vec<Receiver<ShardReport>>) {
         let queue = CommandQueue::default();
@@ -173,7 +177,7 @@ mod tests {
         }
         assert!(queue.push(swap(swapped)).is_none());
         assert!(queue.push(Command::AcceptQueued).is_none());
-        assert!(queue.push(Command::SetFlags(Flags::ALL)).is_none());
+        assert!(queue.push(set_flags(Flags::ALL)).is_none());
         assert!(queue.push(Command::Drain).is_none());
         for _ in 0..INSPECTIONS_MAX {
             assert!(queue.push(inspect().0).is_none());
@@ -251,10 +255,10 @@ mod tests {
     fn newest_flags_replace_the_queued_ones() {
         let queue = CommandQueue::default();
         let older = Flags::ALL.with(Flag::ZeroCopy, false);
-        assert!(queue.push(Command::SetFlags(older)).is_none());
-        let replaced = queue.push(Command::SetFlags(Flags::ALL));
-        assert!(matches!(replaced, Some(Command::SetFlags(flags)) if flags == older));
-        assert!(matches!(queue.pop(), Some(Command::SetFlags(Flags::ALL))));
+        assert!(queue.push(set_flags(older)).is_none());
+        let replaced = queue.push(set_flags(Flags::ALL));
+        assert!(matches!(replaced, Some(Command::SetFlags(flags)) if flags.base() == older));
+        assert!(matches!(queue.pop(), Some(Command::SetFlags(flags)) if flags.base() == Flags::ALL));
         assert!(queue.pop().is_none());
     }
 

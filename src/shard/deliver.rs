@@ -9,7 +9,6 @@ use crate::{
     connection::{DeferredReply, Delivered, Phase, append_message, deliver_line},
     delivery::{AfterSend, Delivery, Destination, Payload},
     mcp::Event,
-    policy::Flag,
     runtime::Tick,
     session::{Subscriber, SubscriberKey},
 };
@@ -180,11 +179,12 @@ impl Shard {
         ),
     ) {
         let Self { pipeline, connections, dirty, limits, .. } = self;
-        let is_batching = pipeline.dispatcher.flags().is_on(Flag::BatchNotifications);
-        let mut written_events = 0;
+        let batching = pipeline.dispatcher.batching();
+        let (mut written_events, mut to_send) = (0, Vec::new());
         let state = &mut pipeline.dispatcher.state;
         let table = &mut state.table;
         publish(&mut state.subscriptions, &mut |event, subscriber, id| {
+            let is_batching = batching(&subscriber);
             let again = if is_batching { None } else { Some(event.encoded_again()) };
             let event = again.as_ref().unwrap_or(event);
             let socket = match subscriber {
@@ -218,13 +218,19 @@ impl Shard {
                 connection.is_dirty = true;
                 dirty.push(socket);
             }
+            if !is_batching {
+                to_send.push(socket);
+            }
             true
         });
         state.flush();
         pipeline.metrics().flags.notifications += written_events;
         // Otherwise sent with what else the turn writes to the connections.
-        if !is_batching {
+        if !to_send.is_empty() {
+            let dirty = std::mem::replace(&mut self.dirty, to_send);
             self.flush();
+            // Those that were sent are listed still, which has no effect.
+            self.dirty = dirty;
         }
     }
 

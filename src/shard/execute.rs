@@ -52,7 +52,7 @@ impl Shard {
                 self.listeners.iter().for_each(|listener| self.ring.accept_queued(*listener));
             }
             Command::Inspect(inspection, reply) => self.inspections.begin(inspection, reply),
-            Command::SetFlags(flags) => self.pipeline.set_flags(flags),
+            Command::SetFlags(flags) => self.pipeline.set_flags(*flags),
             Command::Drain => self.begin_drain(),
         }
     }

@@ -98,6 +98,11 @@ impl Shard {
     /// Moves the connection that was chosen at the end of the last window, if it is between two requests.
     pub(super) fn move_candidate(&mut self) {
         let Some(socket) = self.balancer.candidate() else { return };
+        if self.pipeline.dispatcher.has_cohorts() {
+            // Its cohorts depend on its shard.
+            self.balancer.drop_candidate();
+            return;
+        }
         let Some(connection) = connection_of(&mut self.connections, socket) else {
             self.balancer.drop_candidate();
             return;

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     control::{Inspection, ShardInspection},
     mesh::{Mailbox, Message},
-    policy::Flags,
+    policy::ShardFlags,
     registry::Snapshot,
     telemetry::{metrics::ShardReport, turn_status::TurnStatus},
 };
@@ -118,8 +118,8 @@ impl ShardHandle {
     }
 
     /// Makes the shard handle requests with these flags from its next turn on.
-    pub(super) fn set_flags(&self, flags: Flags) {
-        self.command(Command::SetFlags(flags));
+    pub(super) fn set_flags(&self, flags: ShardFlags) {
+        self.command(Command::SetFlags(Box::new(flags)));
     }
 
     /// Requests a metrics report. The channel stays empty if the shard has ended or hangs, and is closed if too many reports are

@@ -357,6 +357,7 @@ impl Shard {
         for ticket in dispatcher.calls.of_socket(socket) {
             dispatcher.calls.cancel_or_free(ticket);
         }
+        self.pipeline.reset_flags();
         self.close(socket);
     }
 

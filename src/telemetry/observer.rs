@@ -71,6 +71,8 @@ pub(crate) struct Observer {
     turn: Arc<TurnStatus>,
     /// The peer of the connection whose input, delivery or call is being handled.
     peer: Option<PeerAddress>,
+    /// Number of rejected requests and of replies that are errors.
+    errors: u64,
 }
 
 /// Maximum number of tool names in the line about a slow turn.
@@ -137,11 +139,16 @@ impl Observer {
             .filter(|name| !name.is_empty() && *name != "input_required");
         metrics.declare(http.chain(mcp).chain(SHARD_REFUSALS), EVENTS);
         let limit = RateLimit::new(lines_per_second_max);
-        Self { shard, metrics, limit, turn_began: now, turn: Arc::default(), peer: None }
+        Self { shard, metrics, limit, turn_began: now, turn: Arc::default(), peer: None, errors: 0 }
     }
 
     pub(crate) fn metrics(&mut self) -> &mut ShardMetrics {
         &mut self.metrics
+    }
+
+    /// Number of rejected requests and of replies that are errors.
+    pub(crate) fn errors(&self) -> u64 {
+        self.errors
     }
 
     pub(crate) fn turn_began(&self) -> Instant {
@@ -321,6 +328,7 @@ impl Observer {
         line!(level, shard, detail, suppressed, "{kind}");
     }
 
+    /// Counts an error, and logs it.
     fn write_request(
         &mut self,
         level: Level,
@@ -328,6 +336,7 @@ impl Observer {
         request: RequestFields<'_>,
         detail: Option<&str>,
     ) {
+        self.errors += 1;
         let Some(suppressed) = self.admit(level, kind) else { return };
         let RequestFields { method, tool, id, code, status, started } = request;
         let shard = self.shard;

@@ -20,7 +20,6 @@
 
 mod alpha_budget;
 mod clusters;
-mod histogram;
 mod randomization;
 mod recorder;
 #[cfg(test)]
@@ -34,6 +33,8 @@ pub use clusters::{Cluster, ClusterMap, POSITIONS};
 use randomization::{ln_p_value, ln_subsets};
 use recorder::{ClusterCounts, QUANTILES};
 pub use recorder::{CohortRecorder, Counts, Thresholds};
+
+use super::histogram;
 
 /// Time of a window.
 pub const WINDOW: Duration = Duration::from_secs(1);

@@ -5,10 +5,8 @@ use std::{
     time::Duration,
 };
 
-use super::{
-    clusters::{Arm, Cluster, ClusterMap},
-    histogram::{self, BUCKETS},
-};
+use super::clusters::{Arm, Cluster, ClusterMap};
+use crate::policy::histogram::{self, BUCKETS};
 
 /// Number of latency metrics.
 pub(super) const QUANTILES: usize = 2;
