@@ -21,7 +21,11 @@ use super::{
     wake::Wake,
 };
 use crate::{
-    config::Limits, http1::AllowedHosts, memory::MemoryPressure, runtime::PoolObserver, shard::ShardHandle,
+    config::Limits,
+    http1::AllowedHosts,
+    memory::MemoryPressure,
+    runtime::PoolObserver,
+    shard::{FlagControl, ShardHandle},
 };
 
 /// The running admin interface. Dropping it closes its sockets and joins its threads.
@@ -43,7 +47,7 @@ impl Admin {
         listener: TcpListener,
         allowed_hosts: AllowedHosts,
         (limits, pressure): (Limits, MemoryPressure),
-        shards: Vec<ShardHandle>,
+        (shards, flags): (Vec<ShardHandle>, FlagControl),
         pool: PoolObserver,
         control_refusals: Arc<ControlRefusals>,
     ) -> io::Result<Self> {
@@ -53,6 +57,7 @@ impl Admin {
             allowed_hosts,
             limits,
             shards,
+            flags,
             pool,
             reports: Mutex::default(),
             rejections: Mutex::new(Rejections::new(limits.log_lines_per_second_max)),

@@ -17,7 +17,7 @@ use crate::{
     http1::{AllowedHosts, RejectReason, RequestHead, excerpt},
     memory::MemoryPressure,
     runtime::PoolObserver,
-    shard::ShardHandle,
+    shard::{FlagControl, ShardHandle},
     telemetry::{log::RateLimit, metrics::ShardReport},
 };
 
@@ -68,6 +68,7 @@ pub(super) struct Shared {
     pub(super) allowed_hosts: AllowedHosts,
     pub(super) limits: Limits,
     pub(super) shards: Vec<ShardHandle>,
+    pub(super) flags: FlagControl,
     pub(super) pool: PoolObserver,
     /// The last report of each shard, used where a shard misses a scrape: counters must not decrease. Locked while shards
     /// report, so that one scrape at a time requests reports.

@@ -231,7 +231,7 @@ impl Running {
         control_refusals: Arc<ControlRefusals>,
     ) -> Result<(), StartError> {
         if let Some(listener) = listener {
-            let handles = self.handles.clone();
+            let handles = (self.handles.clone(), self.flags.clone());
             let admin = Admin::start(listener, allowed_hosts, limits, handles, pool, control_refusals);
             self.admin = Some(Arc::new(admin.map_err(|error| resource("the admin interface", &error))?));
         }

@@ -3,6 +3,7 @@
 mod flag_counts;
 mod process;
 mod prometheus;
+mod rollouts;
 mod series;
 
 use std::{
@@ -24,6 +25,7 @@ pub use prometheus::{
     ConnectionState, ConnectionStates, ShardReport, write_admin_refusals, write_counter, write_gauge,
     write_limits, write_prometheus,
 };
+pub use rollouts::write_rollouts;
 
 /// Precision of the histograms of methods, which are few: 2^10 buckets per power of two, an error of at most 0.1 %.
 const METHOD_PRECISION: u32 = 10;

@@ -67,7 +67,7 @@ pub struct ShardReport {
 }
 
 /// Upper bounds of the buckets, in nanoseconds: 1 µs to 100,000 s. Those up to 10 s and up to `call_deadline` are written.
-const BUCKETS_NS: [u64; 34] = [
+pub(super) const BUCKETS_NS: [u64; 34] = [
     1_000,
     2_000,
     5_000,
@@ -104,7 +104,7 @@ const BUCKETS_NS: [u64; 34] = [
     100_000_000_000_000,
 ];
 /// Number of buckets up to 10 s.
-const BUCKETS_MIN: usize = 22;
+pub(super) const BUCKETS_MIN: usize = 22;
 
 const QUANTILES: [f64; 5] = [0.5, 0.9, 0.99, 0.999, 0.9999];
 
@@ -406,20 +406,7 @@ fn histograms(
 ) -> fmt::Result {
     family(out, &format!("{name}_seconds"), "histogram", &format!("{help}, by {label}."))?;
     for (value, histogram) in rows {
-        let mut recorded = histogram.counts.iter().peekable();
-        let mut cumulative = 0;
-        for &bound in buckets {
-            while let Some(step) = recorded.next_if(|(highest, _)| **highest <= bound) {
-                cumulative += step.1;
-            }
-            let bound = seconds(bound);
-            writeln!(out, "{name}_seconds_bucket{{{label}=\"{value}\",le=\"{bound}\"}} {cumulative}")?;
-        }
-        let count = histogram.len();
-        let sum = histogram.sum_ns as f64 / 1e9;
-        writeln!(out, "{name}_seconds_bucket{{{label}=\"{value}\",le=\"+Inf\"}} {count}")?;
-        writeln!(out, "{name}_seconds_sum{{{label}=\"{value}\"}} {sum}")?;
-        writeln!(out, "{name}_seconds_count{{{label}=\"{value}\"}} {count}")?;
+        write_histogram(out, name, &format!("{label}=\"{value}\""), histogram, buckets)?;
     }
     family(
         out,
@@ -440,6 +427,30 @@ fn histograms(
         writeln!(out, "{name}_quantile_seconds_count{{{label}=\"{value}\"}} {}", histogram.len())?;
     }
     Ok(())
+}
+
+/// Writes the samples of a histogram with these labels.
+pub(super) fn write_histogram(
+    out: &mut String,
+    name: &str,
+    labels: &str,
+    histogram: &Distribution,
+    buckets: &[u64],
+) -> fmt::Result {
+    let mut recorded = histogram.counts.iter().peekable();
+    let mut cumulative = 0;
+    for &bound in buckets {
+        while let Some(step) = recorded.next_if(|(highest, _)| **highest <= bound) {
+            cumulative += step.1;
+        }
+        let bound = seconds(bound);
+        writeln!(out, "{name}_seconds_bucket{{{labels},le=\"{bound}\"}} {cumulative}")?;
+    }
+    let count = histogram.len();
+    let sum = histogram.sum_ns as f64 / 1e9;
+    writeln!(out, "{name}_seconds_bucket{{{labels},le=\"+Inf\"}} {count}")?;
+    writeln!(out, "{name}_seconds_sum{{{labels}}} {sum}")?;
+    writeln!(out, "{name}_seconds_count{{{labels}}} {count}")
 }
 
 fn seconds(nanoseconds: u64) -> f64 {
