@@ -11,6 +11,7 @@
 //! `cli/ctl/`.
 
 mod directory;
+mod flags;
 mod inspection;
 mod reply;
 
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 #[cfg(feature = "cli")]
 pub(crate) use directory::sockets;
 pub(crate) use directory::{own_directories, sockets_in};
+pub(crate) use flags::{CohortRow, FlagList, FlagRow, Rearmed, RolloutList, RolloutRow, ShareChange};
 pub(crate) use inspection::{Inspection, ShardInspection, View};
 #[cfg(feature = "jemalloc")]
 pub(crate) use reply::Arena;
@@ -27,7 +29,10 @@ pub(crate) use reply::{
     SessionRow, Sessions, ShardStatus, ShardTotals, Status, SubscriptionRow, ToolRow,
 };
 
-use crate::{config::LogLevel, profile::Profile};
+use crate::{
+    config::{LogLevel, Percent},
+    profile::Profile,
+};
 
 /// Version of the protocol. A request of another version is rejected.
 pub(crate) const VERSION: u32 = 1;
@@ -55,6 +60,16 @@ pub(crate) enum Request {
     LogLevel { level: Option<LogLevel> },
     /// Samples the CPU time of these shards, or of all threads where there is none, and replies after `seconds`.
     Profile { seconds: u32, hz: u32, shards: Vec<usize> },
+    /// The flags, and the requests that each position has served.
+    Flags,
+    /// Turns a flag on or off.
+    SetFlag { flag: String, position: String },
+    /// The rollouts of the flags.
+    Rollout,
+    /// Turns a flag on for a part of the sessions and connections, and off for all others.
+    SetShare { flag: String, percent: Percent },
+    /// Allows a flag that was rolled back to be on again.
+    Rearm { flag: String },
     /// Starts the drain, as SIGTERM does.
     Drain,
 }
@@ -71,6 +86,10 @@ pub(crate) enum Reply {
     Fragmentation(Fragmentation),
     LogLevel(LogLevels),
     Profile(Box<Profile>),
+    Flags(FlagList),
+    Rollout(RolloutList),
+    ShareChange(ShareChange),
+    Rearmed(Rearmed),
     Drain {
         /// Whether this request started the drain. If not, it had begun before.
         has_started: bool,
@@ -162,6 +181,8 @@ mod tests {
             Request::LogLevel { level: None },
             Request::LogLevel { level: Some(LogLevel::Debug) },
             Request::Profile { seconds: 1, hz: 99, shards: vec![0] },
+            Request::SetFlag { flag: "a".to_owned(), position: "on".to_owned() },
+            Request::SetShare { flag: "a".to_owned(), percent: Percent::from_hundredths(25) },
             Request::Drain,
         ] {
             let line =

@@ -199,7 +199,7 @@ impl Server {
             listen: running.listeners.iter().map(ToString::to_string).collect(),
             admin: running.admin_address().map(|address| address.to_string()),
         };
-        let shards = running.handles.clone();
+        let shards = (running.handles.clone(), running.flags.clone());
         let control =
             ControlServer::start(listener, identity, shards, (limits, pressure, memory_max), drain, refusals);
         running.control = Some(control.map_err(|error| resource("the control socket", &error))?);

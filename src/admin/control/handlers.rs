@@ -8,6 +8,7 @@ use tracing::info;
 use super::{
     super::allocator::allocator,
     collect::{Inspections, collect},
+    flag_handlers,
     shared::Shared,
 };
 use crate::{
@@ -43,6 +44,15 @@ pub(super) fn handle(request: Request, client: &UnixStream, shared: &Shared) -> 
         Request::Profile { seconds, hz, shards } => {
             profile(seconds, hz, shards, client, shared).map(Reply::Profile)
         }
+        Request::Flags => Ok(Reply::Flags(flag_handlers::flags(shared))),
+        Request::SetFlag { flag, position } => {
+            flag_handlers::set_flag(shared, &flag, &position).map(Reply::ShareChange)
+        }
+        Request::Rollout => Ok(Reply::Rollout(flag_handlers::rollouts(shared))),
+        Request::SetShare { flag, percent } => {
+            flag_handlers::set_share(shared, &flag, percent).map(Reply::ShareChange)
+        }
+        Request::Rearm { flag } => flag_handlers::rearm(shared, &flag).map(Reply::Rearmed),
         Request::Drain => Ok(Reply::Drain { has_started: shared.drain.start(None) }),
     }
 }

@@ -6,6 +6,7 @@
 
 mod collect;
 mod connection;
+mod flag_handlers;
 mod handlers;
 mod listener;
 mod refusals;
@@ -29,7 +30,11 @@ pub(crate) use shared::{Drain, Identity};
 
 use self::shared::{Place, Shared};
 use super::wake::Wake;
-use crate::{config::Limits, memory::MemoryPressure, shard::ShardHandle};
+use crate::{
+    config::Limits,
+    memory::MemoryPressure,
+    shard::{FlagControl, ShardHandle},
+};
 
 /// Delay after which a failed accept is retried.
 const ACCEPT_RETRY: Duration = Duration::from_millis(10);
@@ -43,21 +48,22 @@ pub(crate) struct ControlServer {
 }
 
 impl ControlServer {
-    /// Serves a control socket. `limits`: those of the server, its memory pressure, and the memory that it may use.
+    /// Serves a control socket of these shards and their flags. `limits`: those of the server, its memory pressure, and the memory that it may use.
     ///
     /// # Errors
     /// The thread cannot be started, or no descriptor is left.
     pub(crate) fn start(
         listener: ControlListener,
         identity: Identity,
-        shards: Vec<ShardHandle>,
+        (shards, flags): (Vec<ShardHandle>, FlagControl),
         (limits, pressure, memory_max): (Limits, MemoryPressure, u64),
         drain: Arc<dyn Drain>,
         refusals: Arc<ControlRefusals>,
     ) -> io::Result<Self> {
         let ControlListener { listener, file, path } = listener;
         listener.set_nonblocking(true)?;
-        let shared = Arc::new(Shared::new(identity, shards, limits, pressure, memory_max, drain, refusals));
+        let memory = (pressure, memory_max);
+        let shared = Arc::new(Shared::new(identity, shards, flags, limits, memory, drain, refusals));
         let wake = Arc::new(Wake::new()?);
         let (accepting, woken) = (Arc::clone(&shared), Arc::clone(&wake));
         let thread = thread::Builder::new()

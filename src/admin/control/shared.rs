@@ -9,7 +9,11 @@ use std::{
 };
 
 use super::refusals::ControlRefusals;
-use crate::{config::Limits, memory::MemoryPressure, shard::ShardHandle};
+use crate::{
+    config::Limits,
+    memory::MemoryPressure,
+    shard::{FlagControl, ShardHandle},
+};
 
 /// The drain of the server.
 pub(crate) trait Drain: Send + Sync {
@@ -34,6 +38,7 @@ pub(super) struct Shared {
     pub(super) identity: Identity,
     pub(super) started: Instant,
     pub(super) shards: Vec<ShardHandle>,
+    pub(super) flags: FlagControl,
     pub(super) limits: Limits,
     pub(super) pressure: MemoryPressure,
     /// The memory that the process may use, in bytes.
@@ -50,9 +55,9 @@ impl Shared {
     pub(super) fn new(
         identity: Identity,
         shards: Vec<ShardHandle>,
+        flags: FlagControl,
         limits: Limits,
-        pressure: MemoryPressure,
-        memory_max: u64,
+        (pressure, memory_max): (MemoryPressure, u64),
         drain: Arc<dyn Drain>,
         refusals: Arc<ControlRefusals>,
     ) -> Self {
@@ -60,6 +65,7 @@ impl Shared {
             identity,
             started: Instant::now(),
             shards,
+            flags,
             limits,
             pressure,
             memory_max,

@@ -2,6 +2,7 @@
 
 mod client;
 mod find;
+mod flags;
 mod profile;
 mod show;
 mod table;
@@ -9,6 +10,7 @@ mod table;
 use std::{io, path::PathBuf};
 
 use clap::{Args, Subcommand};
+use flags::{FlagsCommand, RolloutCommand};
 use profile::ProfileArguments;
 
 use crate::{
@@ -79,6 +81,21 @@ enum CtlCommand {
     #[command(after_help = "Example:\n  corelane ctl profile --seconds 60 -o cpu.svg")]
     Profile(ProfileArguments),
 
+    /// Show the flags and the requests that each position has served, or turn a flag on or off
+    #[command(after_help = "Examples:\n  corelane ctl flags\n  corelane ctl flags set zero_copy off")]
+    Flags {
+        #[command(subcommand)]
+        command: Option<FlagsCommand>,
+    },
+
+    /// Show what rolled-out flags do to their cohorts, or change the part of the sessions and connections that a flag is on for
+    #[command(after_help = "Examples:\n  corelane ctl rollout\n  corelane ctl rollout set zero_copy 1\n  \
+                            corelane ctl rollout rearm zero_copy")]
+    Rollout {
+        #[command(subcommand)]
+        command: Option<RolloutCommand>,
+    },
+
     /// Start the drain, as SIGTERM does: calls in flight are finished, then the server exits
     #[command(after_help = "Example:\n  corelane ctl drain")]
     Drain,
@@ -100,8 +117,8 @@ impl Top {
 }
 
 impl CtlCommand {
-    fn request(&self) -> Request {
-        match self {
+    fn request(&self) -> Result<Request, String> {
+        Ok(match self {
             Self::Status => Request::Status,
             Self::Connections(top) => Request::Connections { top: top.rows() },
             Self::Sessions(top) => Request::Sessions { top: top.rows() },
@@ -110,8 +127,10 @@ impl CtlCommand {
             Self::Fragmentation => Request::Fragmentation,
             Self::LogLevel { level } => Request::LogLevel { level: *level },
             Self::Profile(profile) => profile.request(),
+            Self::Flags { command } => FlagsCommand::request(command.as_ref()),
+            Self::Rollout { command } => RolloutCommand::request(command.as_ref())?,
             Self::Drain => Request::Drain,
-        }
+        })
     }
 }
 
@@ -131,12 +150,13 @@ fn reply_text(arguments: &CtlArguments) -> Result<String, String> {
         CtlCommand::Profile(profile) => Some(profile.open()?),
         _ => None,
     };
+    let request = arguments.command.request()?;
     let stream = match &arguments.socket {
         Some(path) => client::connect(path)
             .map_err(|error| format!("cannot connect to {}: {}", path.display(), client::explain(&error)))?,
         None => find::only_server()?,
     };
-    let reply = client::exchange(stream, arguments.command.request())?;
+    let reply = client::exchange(stream, request)?;
     if let (Some(output), Reply::Profile(profile)) = (output, &reply) {
         return profile::write(output, profile, arguments.json);
     }

@@ -1,6 +1,9 @@
 //! The replies as text, for people.
 
-use super::table::{bytes, facts, percent, seconds, table, terminal_width};
+use super::{
+    flags::{show_change, show_flags, show_rearmed, show_rollouts},
+    table::{bytes, facts, percent, seconds, table, terminal_width},
+};
 use crate::{
     config::LogLevel,
     control::{
@@ -27,6 +30,10 @@ pub(super) fn show(reply: &Reply) -> String {
             format!("{} (before: {})\n", level_name(*level), level_name(*before))
         }
         Reply::Profile(profile) => format!("{}\n", profile.summary()),
+        Reply::Flags(list) => show_flags(list, width) + &show_unresponsive(&list.unresponsive),
+        Reply::Rollout(list) => show_rollouts(list, width),
+        Reply::ShareChange(change) => show_change(change),
+        Reply::Rearmed(rearmed) => show_rearmed(rearmed),
         Reply::Drain { has_started: true } => "the drain has begun\n".to_owned(),
         Reply::Drain { has_started: false } => "the drain had begun before\n".to_owned(),
     }
