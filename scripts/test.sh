@@ -40,6 +40,7 @@ for features in "" cli tokio anyhow; do
   cargo clippy --no-default-features --features "$features" --lib -- -D warnings
 done
 cargo clippy --features jemalloc --bins -- -D warnings
+cargo clippy --features faults --lib -- -D warnings
 # Built beforehand, because two tests would otherwise build them while others measure time.
 cargo build --package corelane-client-check
 cargo build --examples --features tokio,anyhow
@@ -47,6 +48,8 @@ scripts/corpora.sh
 cargo nextest run --workspace --features tokio,anyhow --no-fail-fast -E "not binary(public_api)"
 # Compiles the library with a nightly compiler, so not while other tests measure time; prints where it is skipped.
 cargo nextest run --workspace --features tokio,anyhow --test public_api --no-capture
+# With a fault in the server that a rollback must find.
+cargo nextest run --features tokio,anyhow,faults --test rollout
 cargo test --workspace --features tokio,anyhow --doc
 RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --package corelane --package corelane-ring --package corelane-loadgen
 

@@ -6,6 +6,8 @@
 mod cancel;
 mod completions;
 mod fair_queue;
+#[cfg(feature = "faults")]
+mod faults;
 mod local;
 mod polls;
 mod pool;
@@ -342,7 +344,11 @@ impl Runner {
         let cancelled = Rc::clone(&cancel);
         let waits = Arc::clone(&channel);
         let observer = self.polls.clone();
+        #[cfg(feature = "faults")]
+        let flags = self.flags.get();
         glommio::spawn_local(async move {
+            #[cfg(feature = "faults")]
+            faults::slow_down(flags).await;
             let mut ended = pin!(finish(work, waits, cancelled.cancelled()));
             let outcome = poll_fn(|context| {
                 polls::observe(observer.as_deref(), Some(&task), || ended.as_mut().poll(context))
