@@ -15,7 +15,7 @@ use crate::{
     shard::ShardHandle,
     telemetry::metrics::{
         ShardReport, write_admin_refusals, write_counter, write_gauge, write_limits, write_process,
-        write_prometheus, write_rollouts,
+        write_prometheus, write_rollouts, write_stages,
     },
 };
 
@@ -33,6 +33,7 @@ pub(super) fn metrics(shared: &Shared) -> String {
     let call_deadline = shared.limits.call_deadline;
     write_prometheus(&mut text, shared.shards.len(), &up, &reports, call_deadline);
     write_rollouts(&mut text, &shared.flags.reports());
+    write_stages(&mut text, &reports);
     let help = "Messages of other shards that this one has not read yet.";
     write_gauge(&mut text, "corelane_mailbox_messages", help, "shard", mailboxes);
     let stuck = shared.shards.iter().map(|shard| usize::from(shard.turn().is_stuck())).enumerate();

@@ -252,6 +252,9 @@ pub struct Limits {
     /// inline tool delays the other requests of the shard. Change: restart.
     #[serde(with = "humantime_serde")]
     pub turn_slow: Duration,
+    /// One of this many requests of a shard is timed stage by stage; 0 for none. Lower: more samples for `ctl bottlenecks` and
+    /// `ctl advise`, which cost more. Change: live.
+    pub stage_sample_interval: u32,
     /// Log lines of one kind that one shard writes in a second; of panics, the blocking pool and the admin interface, that
     /// the process writes. Beyond it: they are counted, and the next line reports their number. Change: restart.
     pub log_lines_per_second_max: u32,
@@ -359,6 +362,7 @@ impl Default for Limits {
             call_deadline: Duration::from_secs(30),
             turn_budget: Duration::from_millis(1),
             turn_slow: Duration::from_millis(100),
+            stage_sample_interval: 64,
             log_lines_per_second_max: 100,
             log_lines_queued_max: 10_000,
             admin_connections_max: 32,
@@ -513,6 +517,7 @@ impl Limits {
             call_deadline: MILLISECOND..=DAY,
             turn_budget: Duration::from_micros(10)..=DAY,
             turn_slow: MILLISECOND..=DAY,
+            stage_sample_interval: 0..=1_000_000,
             log_lines_per_second_max: 1..=1_000_000,
             log_lines_queued_max: 16..=1_000_000,
             admin_connections_max: 1..=10_000,

@@ -14,7 +14,7 @@ use crate::{
     },
     jsonrpc::{ErrorCode, write_error},
     mcp::{Headers, RpcMethod},
-    telemetry::observer::RequestFields,
+    telemetry::{metrics::Stage, observer::RequestFields},
 };
 
 /// The requests of one connection, on their way from its framer through the pipeline.
@@ -71,6 +71,7 @@ impl Handler for Requests<'_> {
 
     fn handle(&mut self, request: Result<Request<'_>, RejectReason>) -> Flow {
         let Self { pipeline, socket, peer, deferred, out, .. } = self;
+        pipeline.dispatcher.stages.mark(Stage::Frame);
         self.phase = match request {
             Err(reason) => pipeline.reject(reason, None, out),
             Ok(Request { ref head, head_bytes, body, body_length }) => {
@@ -80,6 +81,7 @@ impl Handler for Requests<'_> {
                     Err(reason) => pipeline.reject(reason, Some((head, head_bytes)), out),
                     Ok(Route::Options) => pipeline.preflight(headers, out),
                     Ok(route) => {
+                        pipeline.dispatcher.stages.mark(Stage::Guard);
                         let response = pipeline.heads.reserve(out);
                         let Pipeline { dispatcher, decoder, .. } = &mut **pipeline;
                         let disposition = match route {
@@ -105,6 +107,7 @@ impl Handler for Requests<'_> {
                 }
             }
         };
+        pipeline.dispatcher.end_request();
         self.handled += 1;
         self.has_replied = true;
         let has_used_its_share = self.pipeline.dispatcher.budget.charge()

@@ -11,6 +11,7 @@ use crate::{
     http1::{chunk, write_event_with},
     jsonl::{Flow, Handler, Line, LineFramer, LineTooLong, is_http},
     jsonrpc::{ErrorCode, write_error},
+    telemetry::metrics::Stage,
 };
 
 /// The state of a newline-delimited connection.
@@ -86,6 +87,7 @@ impl Handler for JsonLinesHandler<'_> {
                 return Flow::Stop;
             }
             Ok(Line { padded, length }) => {
+                self.pipeline.dispatcher.stages.mark(Stage::Frame);
                 let is_at_call_limit = *self.pending_replies >= self.limits.calls_per_line_max;
                 let (pending, batch) =
                     self.pipeline.handle_line(padded, length, self.client, is_at_call_limit, self.out);
@@ -96,6 +98,7 @@ impl Handler for JsonLinesHandler<'_> {
                 self.pipeline.reject_line("line_too_long", "Line too long", self.client.peer, self.out);
             }
         }
+        self.pipeline.dispatcher.end_request();
         self.handled += 1;
         let has_used_its_share = self.batch.is_some()
             || self.pipeline.dispatcher.budget.charge()

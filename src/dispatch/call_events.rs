@@ -44,6 +44,7 @@ impl Dispatcher {
                 let Some((flags, suspended)) = call else { return drop(self.calls.take(ticket)) };
                 let before = self.use_flags(flags);
                 if let Some(suspended) = suspended {
+                    self.mark_pending_validated(ticket);
                     self.resume_or_wait(ticket, suspended);
                 } else {
                     self.end_call(ticket, outcome.map_err(error_kind));
@@ -324,6 +325,7 @@ impl Dispatcher {
         channel: Option<&Arc<ClientChannel>>,
         outcome: Result<Reply, ErrorKind>,
     ) {
+        let is_sampled = self.mark_result(ticket);
         if let ReplyTo::JsonLines(socket)
         | ReplyTo::Http {
             socket,
@@ -337,10 +339,16 @@ impl Dispatcher {
             self.state.deliveries = deliveries;
             let to = Destination::Reply(socket, ticket);
             self.state.deliveries.push(to, Payload::Reply(status, range), AfterSend::EndReply);
+            if is_sampled {
+                self.mark_result_encoded(Some(socket));
+            }
             return;
         }
         let mut answer = Vec::new();
         let status = self.write_answer(call, channel, outcome, &mut answer);
+        if is_sampled {
+            self.mark_result_encoded(None);
+        }
         self.reply(ticket, call.reply_to, status, &answer);
     }
 

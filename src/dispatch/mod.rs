@@ -21,6 +21,8 @@ mod results;
 mod session_requests;
 mod slots;
 mod source;
+mod stage_clock;
+mod stages;
 mod subscribe;
 mod suspended;
 mod turn_budget;
@@ -45,6 +47,7 @@ use handling::Handling;
 use in_flight::InFlightCalls;
 use pending::PendingCall;
 use slots::{free_unused, insert_call, start_use};
+use stage_clock::StageClock;
 pub(crate) use turn_budget::TurnBudget;
 
 use crate::{
@@ -65,7 +68,7 @@ use crate::{
     session::{Clock, SessionState},
     signed_token::SigningKey,
     telemetry::{
-        metrics::{ShardMetrics, ToolSeries},
+        metrics::{ShardMetrics, Stage, ToolSeries},
         observer::{Observer, RequestFields},
         turn_status::TurnStatus,
     },
@@ -115,6 +118,7 @@ pub(crate) struct Dispatcher {
     batch_text: Vec<u8>,
     /// The time left for requests in this turn.
     pub(crate) budget: TurnBudget,
+    pub(crate) stages: StageClock,
 }
 
 /// The part of an HTTP body or a line that a message is.
@@ -171,6 +175,7 @@ impl Dispatcher {
             batch_work: 0,
             batch_text: Vec::new(),
             budget: TurnBudget::new(limits.turn_budget, now),
+            stages: StageClock::new(limits.stage_sample_interval, now),
         }
     }
 
@@ -311,6 +316,7 @@ impl Dispatcher {
         part: Part,
         out: &mut Vec<u8>,
     ) -> Result<Disposition, Suspension> {
+        self.stages.mark(Stage::Decode);
         let start = out.len();
         if part == Part::InBatch
             && let Some(rejected) = self.reject_in_batch(root, out)
@@ -329,6 +335,7 @@ impl Dispatcher {
         let mut entropy = || entropy.take();
         let mut context = RouterContext { snapshot: &snapshot, sessions, now, entropy: &mut entropy, limits };
         let mut outcome = mcp::route(&mut context, source.transport(), root, out);
+        self.mark_routed(&outcome);
         let Outcome::Run(call) = &mut outcome else {
             // The message may be valid when its numbers are read as text.
             if matches!(outcome, Outcome::Rejected(..)) && needs_text(root) {
@@ -359,6 +366,7 @@ impl Dispatcher {
                     Err(ended) => return ended,
                 },
             };
+            self.stages.mark(Stage::Validate);
             if let Some(invalid) = InvalidArguments::of(validation) {
                 return self.reject_arguments(call, schema, invalid, source, can_suspend, out);
             }
@@ -410,6 +418,7 @@ impl Dispatcher {
                 return Ok(self.suspend_result(call, source, messages.unwrap_or_default(), out));
             }
             Started::Done(messages) => {
+                self.stages.mark(Stage::Run);
                 if callable.kind() == Kind::Tool {
                     self.observer.metrics().note_tool(callable.position());
                 }
@@ -429,6 +438,7 @@ impl Dispatcher {
             Started::Pending(ticket, cancel, channel) => {
                 start_use(calls, Some(ticket), uses_state);
                 calls.run(ticket, cancel, channel, received);
+                self.mark_pending(ticket, Stage::RunPending);
                 return Ok(Disposition::Pending(ticket));
             }
             Started::NeedsDigits { unused } => {

@@ -9,6 +9,7 @@ use crate::{
     mcp::{Call, ErrorKind},
     peer::PeerKey,
     runtime::{Cancel, Ticket},
+    telemetry::metrics::Stage,
 };
 
 impl Dispatcher {
@@ -55,6 +56,7 @@ impl Dispatcher {
                 Ok(cancel) => {
                     let channel = ClientChannel::buffered(revision, capabilities, CallDetails::default());
                     self.calls.run(ticket, cancel, Arc::new(channel), self.clock.monotonic);
+                    self.mark_pending(ticket, Stage::Validate);
                     for message in messages {
                         self.on_call_message(ticket, message);
                     }

@@ -18,7 +18,7 @@ use crate::{
     peer::{NoRoom, PeerKey},
     runtime::{Started, Ticket},
     schema::{Validation, Validator},
-    telemetry::observer::RequestFields,
+    telemetry::{metrics::Stage, observer::RequestFields},
 };
 
 impl Dispatcher {
@@ -176,6 +176,7 @@ impl Dispatcher {
                 let channel =
                     Arc::new(ClientChannel::buffered(revision, capabilities, CallDetails::default()));
                 self.calls.run(ticket, cancel, channel, self.clock.monotonic);
+                self.mark_pending(ticket, Stage::Validate);
                 return Disposition::Pending(ticket);
             }
             Err(reason) => reason,

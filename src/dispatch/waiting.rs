@@ -17,6 +17,7 @@ use crate::{
     mcp::Call,
     policy::Flag,
     runtime::Ticket,
+    telemetry::metrics::Stage,
 };
 
 impl InFlightCalls {
@@ -75,6 +76,7 @@ impl Dispatcher {
         }
         self.add_waiting(ticket);
         self.without_document.push(ticket);
+        self.mark_pending(ticket, Stage::RunPending);
         Ok(Disposition::Pending(ticket))
     }
 

@@ -1,6 +1,6 @@
 //! Drains the deliveries of a turn into the outboxes of connections.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use corelane_ring::SocketId;
 
@@ -114,6 +114,7 @@ impl Shard {
         self.mark(socket);
         let is_draining = self.drain_until.is_some();
         let Some(connection) = connection_of(&mut self.connections, socket) else { return };
+        self.pipeline.dispatcher.reply_enqueued(socket, connection.is_sending);
         if connection.json_lines.is_some() {
             self.resume_lines(socket);
             return;
@@ -178,6 +179,7 @@ impl Shard {
             &mut dyn FnMut(&Arc<Event>, Subscriber, Option<&[u8]>) -> bool,
         ),
     ) {
+        let began = Instant::now();
         let Self { pipeline, connections, dirty, limits, .. } = self;
         let batching = pipeline.dispatcher.batching();
         let (mut written_events, mut to_send) = (0, Vec::new());
@@ -232,6 +234,7 @@ impl Shard {
             // Those that were sent are listed still, which has no effect.
             self.dirty = dirty;
         }
+        self.dispatcher().record_publish(began.elapsed());
     }
 
     /// Ends the streams of all connections for a drain.

@@ -3,6 +3,7 @@
 use std::{
     collections::{HashMap, HashSet, VecDeque, hash_map::Entry},
     hash::Hash,
+    time::Instant,
 };
 
 use corelane_ring::{PeerAddress, SocketId};
@@ -18,7 +19,7 @@ struct Owner<T>(PeerKey, Option<T>);
 /// connections of one peer hold the others back.
 #[derive(Default)]
 pub(super) struct Leftovers<T = SocketId> {
-    queues: HashMap<Owner<T>, VecDeque<T>, RandomState>,
+    queues: HashMap<Owner<T>, VecDeque<(T, Instant)>, RandomState>,
     /// The owners of a queue, the next one first.
     order: VecDeque<Owner<T>>,
     /// The connections in all queues.
@@ -31,7 +32,7 @@ impl<T: Copy + Eq + Hash> Leftovers<T> {
     }
 
     /// Appends a connection to the queue of its peer, unless it is in a queue.
-    pub(super) fn push(&mut self, socket: T, peer: Option<PeerAddress>) {
+    pub(super) fn push(&mut self, socket: T, peer: Option<PeerAddress>, now: Instant) {
         if !self.queued.insert(socket) {
             return;
         }
@@ -40,21 +41,21 @@ impl<T: Copy + Eq + Hash> Leftovers<T> {
         if queue.is_empty() {
             self.order.push_back(owner);
         }
-        queue.push_back(socket);
+        queue.push_back((socket, now));
     }
 
-    /// Takes the next connection of the peer whose turn it is.
-    pub(super) fn pop(&mut self) -> Option<T> {
+    /// Takes the next connection of the peer whose turn it is, with the time since which it is in the queue.
+    pub(super) fn pop(&mut self) -> Option<(T, Instant)> {
         let owner = self.order.pop_front()?;
         let Entry::Occupied(mut queue) = self.queues.entry(owner) else { return None };
-        let socket = queue.get_mut().pop_front()?;
+        let (socket, since) = queue.get_mut().pop_front()?;
         if queue.get().is_empty() {
             queue.remove();
         } else {
             self.order.push_back(owner);
         }
         self.queued.remove(&socket);
-        Some(socket)
+        Some((socket, since))
     }
 }
 
@@ -68,12 +69,12 @@ mod tests {
 
     #[test]
     fn connections_are_served_in_turn_by_peer() {
-        let mut left = Leftovers::default();
+        let (mut left, now) = (Leftovers::default(), Instant::now());
         for (number, last) in [(10, 1), (11, 1), (12, 1), (20, 2), (30, 3), (21, 2)] {
-            left.push(number, peer(last));
-            left.push(number, peer(last));
+            left.push(number, peer(last), now);
+            left.push(number, peer(last), now);
         }
-        let order: Vec<u32> = std::iter::from_fn(|| left.pop()).collect();
+        let order: Vec<u32> = std::iter::from_fn(|| left.pop()).map(|(number, _)| number).collect();
         assert_eq!(order, [10, 20, 30, 11, 21, 12]);
         assert!(left.is_empty() && left.queues.is_empty() && left.queued.is_empty(), "nothing is kept");
     }

@@ -125,6 +125,8 @@ pub struct Shard {
     /// Subscribers whose connections have closed, and whose subscriptions earlier turns had no time to remove.
     departed: VecDeque<SubscriberKey>,
     now: Instant,
+    /// When the last turn began, if it had no work.
+    spins_since: Option<Instant>,
     /// Time by which the next turn should begin.
     awake_by: Instant,
     /// Completions after which deadlines are checked although more are ready; `None` while everything ready was handled.
@@ -193,6 +195,7 @@ impl Shard {
             leftovers: Leftovers::default(),
             departed: VecDeque::new(),
             now,
+            spins_since: None,
             awake_by: now,
             backlog: None,
             drain_until: None,
@@ -225,8 +228,11 @@ impl Shard {
             if worked {
                 last_work = self.now;
             } else if self.now.saturating_duration_since(last_work) >= self.spin {
+                let asleep_since = Instant::now();
+                self.end_spin(asleep_since);
                 self.sleep().await?;
                 last_work = Instant::now();
+                self.pipeline.metrics().add_sleep(last_work.saturating_duration_since(asleep_since));
             }
             let every = if self.dispatcher().calls.len() > 0 { EXECUTOR_TURN } else { EXECUTOR_TURN_IDLE };
             if self.now.saturating_duration_since(self.executor_turn) >= every {
@@ -263,6 +269,7 @@ impl Shard {
         if now.saturating_duration_since(self.awake_by) >= STALL_MIN {
             self.on_stall(now.saturating_duration_since(self.now));
         }
+        self.end_spin(now);
         (self.now, self.awake_by) = (now, now);
         self.handle.turn().begin(now);
         self.pipeline.begin_turn(self.now, SystemTime::now());
@@ -298,9 +305,18 @@ impl Shard {
             let took = self.pipeline.end_turn(self.limits.turn_slow);
             self.balancer.end_turn(self.now, took);
             self.move_candidate();
+        } else {
+            self.spins_since = Some(now);
         }
         self.handle.turn().end();
         worked
+    }
+
+    /// Counts the time since the last turn, if that had no work.
+    fn end_spin(&mut self, now: Instant) {
+        if let Some(since) = self.spins_since.take() {
+            self.pipeline.metrics().add_spin(now.saturating_duration_since(since));
+        }
     }
 
     /// Sleeps until there is work: blocked in the ring, one system call, which stops the executor's tasks too. While tasks

@@ -87,6 +87,7 @@ impl Shard {
             connection.out = self.spare.pop().unwrap_or_else(|| Vec::with_capacity(SEND_BUFFER_BYTES));
         }
         self.pipeline.dispatcher.observer.set_peer(connection.peer);
+        self.pipeline.dispatcher.enter_input(socket);
         let Connection { peer, framer, out, handled, deferred, .. } = connection;
         let limits = &self.limits;
         let began = self.balancer.is_timed().then(Instant::now);
@@ -142,6 +143,11 @@ impl Shard {
             self.ring.resume_receive(socket);
         }
         connection.check_invariants();
+        let stages = &mut self.pipeline.dispatcher.stages;
+        if stages.is_entered() {
+            let is_partial = matches!(connection.phase, Phase::Head | Phase::Body { .. });
+            stages.leave(socket, is_partial, connection.is_sending);
+        }
         // The timer is scheduled when the connection is flushed.
         if !std::mem::replace(&mut connection.is_dirty, true) {
             self.dirty.push(socket);
@@ -168,6 +174,7 @@ impl Shard {
         }
         let peer_closed = connection.peer_closed;
         pipeline.dispatcher.observer.set_peer(connection.peer);
+        pipeline.dispatcher.enter_input(socket);
         let Connection { json_lines: Some(json_lines), out, handled, .. } = connection else { return };
         let JsonLines { framer, client, pending_replies, is_new, batch } = &mut **json_lines;
         let handled_before = *handled;
@@ -212,6 +219,10 @@ impl Shard {
             },
         };
         connection.phase = phase;
+        let stages = &mut self.pipeline.dispatcher.stages;
+        if stages.is_entered() {
+            stages.leave(socket, matches!(phase, Phase::Body { .. }), connection.is_sending);
+        }
         if connection.is_paused && connection.is_reading() {
             connection.is_paused = false;
             self.ring.resume_receive(socket);

@@ -106,6 +106,7 @@ impl Shard {
 
     pub(super) fn on_sent(&mut self, socket: SocketId, buffer: Vec<u8>, outcome: &io::Result<()>) {
         keep_spare(&mut self.spare, buffer);
+        self.pipeline.dispatcher.send_completed(socket);
         let Some(connection) = connection_of(&mut self.connections, socket) else { return };
         connection.is_sending = false;
         if self.pipeline.dispatcher.memory.is_counting() {

@@ -51,8 +51,9 @@ impl Shard {
     #[cold]
     fn handle_leftovers(&mut self) {
         while !self.pipeline.has_used_up_turn()
-            && let Some(socket) = self.leftovers.pop()
+            && let Some((socket, since)) = self.leftovers.pop()
         {
+            self.pipeline.dispatcher.stages.set_left_since(Some(since));
             self.guarded(Some(socket), |shard| {
                 if shard.can_resume(socket) {
                     shard.resume(socket);
@@ -61,6 +62,7 @@ impl Shard {
                 }
             });
         }
+        self.pipeline.dispatcher.stages.set_left_since(None);
     }
 
     /// Dispatches further messages of the batch that an HTTP connection waits for.
@@ -95,7 +97,7 @@ impl Shard {
     #[cold]
     pub(super) fn leave(&mut self, socket: SocketId) {
         if let Some(connection) = connection_of(&mut self.connections, socket) {
-            self.leftovers.push(socket, connection.peer);
+            self.leftovers.push(socket, connection.peer, self.now);
         }
     }
 }

@@ -5,6 +5,7 @@ mod process;
 mod prometheus;
 mod rollouts;
 mod series;
+mod stages;
 
 use std::{
     collections::BTreeMap,
@@ -17,8 +18,11 @@ use std::{
 };
 
 pub(crate) use flag_counts::FlagCounts;
+pub(crate) use series::Distribution;
+use series::Series;
 pub use series::ToolFailure;
-use series::{Distribution, Series};
+pub use stages::{Stage, write_stages};
+pub(crate) use stages::{StageSeries, StageTimes};
 
 pub use process::{resident_memory, write_process};
 pub use prometheus::{
@@ -83,14 +87,19 @@ pub struct ShardMetrics {
     received_bytes: u64,
     sent_bytes: u64,
     busy: Duration,
+    /// Time of turns without work, and time asleep.
+    spin: Duration,
+    sleep: Duration,
     pub(crate) flags: FlagCounts,
+    pub(crate) stages: StageSeries,
 }
 
 impl ShardMetrics {
     /// Creates empty metrics with one histogram per method. The other functions take a method's position.
     #[must_use]
-    pub fn new<'a>(methods: impl IntoIterator<Item = &'a str>) -> Self {
+    pub fn new<'a>(methods: impl IntoIterator<Item = &'a str> + Clone) -> Self {
         Self {
+            stages: StageSeries::new(methods.clone()),
             methods: methods
                 .into_iter()
                 .filter(|_| has_latencies())
@@ -105,6 +114,8 @@ impl ShardMetrics {
             received_bytes: 0,
             sent_bytes: 0,
             busy: Duration::ZERO,
+            spin: Duration::ZERO,
+            sleep: Duration::ZERO,
             flags: FlagCounts::default(),
         }
     }
@@ -230,6 +241,21 @@ impl ShardMetrics {
         self.busy
     }
 
+    /// Adds time of turns without work.
+    pub(crate) fn add_spin(&mut self, time: Duration) {
+        self.spin += time;
+    }
+
+    /// Adds time asleep, until there was work or a deadline.
+    pub(crate) fn add_sleep(&mut self, time: Duration) {
+        self.sleep += time;
+    }
+
+    /// Time of turns without work, and time asleep.
+    pub(crate) fn idle(&self) -> [Duration; 2] {
+        [self.spin, self.sleep]
+    }
+
     /// Number of rejections for `reason`.
     #[must_use]
     pub fn refusals(&self, reason: &str) -> u64 {
@@ -267,6 +293,9 @@ impl ShardMetrics {
         self.received_bytes += other.received_bytes;
         self.sent_bytes += other.sent_bytes;
         self.busy += other.busy;
+        self.spin += other.spin;
+        self.sleep += other.sleep;
+        self.stages.merge(&other.stages);
         self.flags.merge(&other.flags);
     }
 }

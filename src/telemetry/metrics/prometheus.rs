@@ -186,6 +186,7 @@ fn write_all(
     for report in reports {
         writeln!(out, "{busy}{{shard=\"{}\"}} {}", report.shard, report.metrics.busy.as_secs_f64())?;
     }
+    write_idle(out, reports)?;
     family(out, "corelane_refusals_total", "counter", "Rejections, by reason.")?;
     write_counts(out, "corelane_refusals_total", "reason", reports, |metrics| &metrics.refusals)?;
     write_tool_errors(out, reports)?;
@@ -211,6 +212,20 @@ fn write_build_info(out: &mut String) -> fmt::Result {
         env!("CORELANE_RUSTC").replace('\\', "\\\\").replace('"', "\\\""),
         env!("CORELANE_FEATURES"),
     )
+}
+
+/// Writes the time that the shards had no work.
+fn write_idle(out: &mut String, reports: &[ShardReport]) -> fmt::Result {
+    let names = ["corelane_shard_spin_seconds_total", "corelane_shard_sleep_seconds_total"];
+    let helps = ["Time of turns without work.", "Time asleep until there was work."];
+    for (position, (name, help)) in names.iter().zip(helps).enumerate() {
+        family(out, name, "counter", help)?;
+        for report in reports {
+            let time = report.metrics.idle().get(position).copied().unwrap_or_default();
+            writeln!(out, "{name}{{shard=\"{}\"}} {}", report.shard, time.as_secs_f64())?;
+        }
+    }
+    Ok(())
 }
 
 /// Writes the metrics with one sample per shard.

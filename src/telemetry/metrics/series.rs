@@ -58,6 +58,21 @@ impl Series {
         }
     }
 
+    /// As [`Self::new`], with all buckets allocated.
+    pub(super) fn allocated(name: &str, precision: u32) -> Self {
+        let series = Self::new(name, precision);
+        for (shift, power) in series.powers.iter().enumerate() {
+            let _ = power.set(series.buckets(shift));
+        }
+        series
+    }
+
+    /// The empty buckets of a power of two. The first ones also have those of all values below it.
+    fn buckets(&self, shift: usize) -> Box<[AtomicU64]> {
+        let first = if shift == 0 { 0 } else { 1 << self.precision };
+        (0..(2 << self.precision) - first).map(|_| AtomicU64::new(0)).collect()
+    }
+
     /// Records `count` replies with the same latency.
     pub(super) fn record(&self, nanoseconds: u64, count: u64) {
         let nanoseconds = nanoseconds.min((1 << LATENCY_BITS_MAX) - 1);
@@ -66,10 +81,7 @@ impl Series {
         let shift = bits.saturating_sub(self.precision + 1);
         let first = if shift == 0 { 0 } else { 1 << self.precision };
         let Some(power) = self.powers.get(shift as usize) else { return };
-        let buckets = power.get_or_init(|| {
-            let buckets = (2 << self.precision) - first;
-            (0..buckets).map(|_| AtomicU64::new(0)).collect()
-        });
+        let buckets = power.get_or_init(|| self.buckets(shift as usize));
         if let Some(bucket) = buckets.get(((nanoseconds >> shift) - first) as usize) {
             add(bucket, count);
             add(&self.sum_ns, nanoseconds.saturating_mul(count));
@@ -134,15 +146,15 @@ fn add(counter: &AtomicU64, count: u64) {
 }
 
 /// Counts of recorded latencies.
-#[derive(Default)]
-pub(super) struct Distribution {
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Distribution {
     /// Counts by the highest value of the bucket, in nanoseconds.
     pub(super) counts: BTreeMap<u64, u64>,
     pub(super) sum_ns: u64,
 }
 
 impl Distribution {
-    pub(super) fn len(&self) -> u64 {
+    pub(crate) fn len(&self) -> u64 {
         self.counts.values().sum()
     }
 
@@ -150,7 +162,7 @@ impl Distribution {
         self.counts.last_key_value().map_or(0, |(highest, _)| *highest)
     }
 
-    pub(super) fn add(&mut self, other: Self) {
+    pub(crate) fn add(&mut self, other: Self) {
         self.sum_ns = self.sum_ns.wrapping_add(other.sum_ns);
         other
             .counts
@@ -158,8 +170,20 @@ impl Distribution {
             .for_each(|(highest, count)| *self.counts.entry(highest).or_default() += count);
     }
 
+    /// The latencies that were recorded after `before`, an earlier copy.
+    pub(crate) fn since(&self, before: &Self) -> Self {
+        let count = |(highest, count): (&u64, &u64)| {
+            let recorded = count.saturating_sub(before.counts.get(highest).copied().unwrap_or(0));
+            (recorded > 0).then_some((*highest, recorded))
+        };
+        Self {
+            counts: self.counts.iter().filter_map(count).collect(),
+            sum_ns: self.sum_ns.wrapping_sub(before.sum_ns),
+        }
+    }
+
     /// The highest value, in nanoseconds, of the bucket that contains the quantile.
-    pub(super) fn value_at_quantile(&self, quantile: f64) -> u64 {
+    pub(crate) fn value_at_quantile(&self, quantile: f64) -> u64 {
         let wanted = ((self.len() as f64 * quantile).ceil() as u64).max(1);
         let mut seen = 0;
         let reached = self.counts.iter().find(|(_, count)| {
