@@ -1,5 +1,7 @@
 //! Log and metrics.
 
+pub(crate) mod advice;
+pub(crate) mod interval;
 pub mod log;
 pub(crate) mod log_level;
 pub mod metrics;

@@ -21,9 +21,10 @@ pub(crate) use flag_counts::FlagCounts;
 pub(crate) use series::Distribution;
 use series::Series;
 pub use series::ToolFailure;
+pub(crate) use stages::StageSeries;
 pub use stages::{Stage, write_stages};
-pub(crate) use stages::{StageSeries, StageTimes};
 
+pub(crate) use process::{ThreadTimes, shard_threads};
 pub use process::{resident_memory, write_process};
 pub use prometheus::{
     ConnectionState, ConnectionStates, ShardReport, write_admin_refusals, write_counter, write_gauge,
@@ -239,6 +240,18 @@ impl ShardMetrics {
     #[must_use]
     pub fn busy(&self) -> Duration {
         self.busy
+    }
+
+    /// Bytes received from clients, and bytes passed to the kernel for clients.
+    pub(crate) fn bytes(&self) -> [u64; 2] {
+        [self.received_bytes, self.sent_bytes]
+    }
+
+    /// Each tool that was called, with the number of its calls and their time in nanoseconds.
+    pub(crate) fn tool_times(&self) -> impl Iterator<Item = (&str, u64, u64)> {
+        let times = |tool: &Series| (tool.distribution().len(), tool.distribution().sum_ns);
+        let called = self.tools.0.iter().map(move |tool| (&*tool.name, times(tool)));
+        called.filter(|(_, (calls, _))| *calls > 0).map(|(name, (calls, time))| (name, calls, time))
     }
 
     /// Adds time of turns without work.

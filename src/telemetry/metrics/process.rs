@@ -1,7 +1,10 @@
 //! Standard process metrics of Prometheus
 //! (<https://prometheus.io/docs/instrumenting/writing_clientlibs/#process-metrics>), read from `/proc/self`.
 
-use std::fmt::{self, Write};
+use std::{
+    collections::BTreeMap,
+    fmt::{self, Write},
+};
 
 use super::prometheus::family;
 
@@ -17,6 +20,38 @@ pub fn write_process(out: &mut String) {
 pub fn resident_memory() -> Option<u64> {
     let pages = procfs::process::Process::myself().ok()?.statm().ok()?.resident;
     Some(pages.saturating_mul(procfs::page_size()))
+}
+
+/// Processor time of a thread, in seconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct ThreadTimes {
+    pub(crate) user: f64,
+    pub(crate) kernel: f64,
+}
+
+/// The processor times of the threads of the shards by number, with a resolution of 10 ms. A shard is missing where they cannot be
+/// read.
+#[cfg(target_os = "linux")]
+pub(crate) fn shard_threads() -> BTreeMap<usize, ThreadTimes> {
+    let mut threads = BTreeMap::<usize, ThreadTimes>::new();
+    let Ok(tasks) = procfs::process::Process::myself().and_then(|process| process.tasks()) else {
+        return threads;
+    };
+    let seconds = |ticks: u64| ticks as f64 / procfs::ticks_per_second() as f64;
+    for stat in tasks.flatten().filter_map(|task| task.stat().ok()) {
+        let Some(shard) = stat.comm.strip_prefix("shard-").and_then(|number| number.parse().ok()) else {
+            continue;
+        };
+        let times = threads.entry(shard).or_default();
+        times.user += seconds(stat.utime);
+        times.kernel += seconds(stat.stime);
+    }
+    threads
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn shard_threads() -> BTreeMap<usize, ThreadTimes> {
+    BTreeMap::new()
 }
 
 #[cfg(not(target_os = "linux"))]

@@ -182,6 +182,11 @@ impl Distribution {
         }
     }
 
+    /// The sum of the latencies, in nanoseconds.
+    pub(crate) fn sum_ns(&self) -> u64 {
+        self.sum_ns
+    }
+
     /// The highest value, in nanoseconds, of the bucket that contains the quantile.
     pub(crate) fn value_at_quantile(&self, quantile: f64) -> u64 {
         let wanted = ((self.len() as f64 * quantile).ceil() as u64).max(1);
