@@ -529,8 +529,18 @@ fn admin_address_has_no_path_that_changes_state() {
 fn help_has_an_example_for_each_command_and_completions_name_them() {
     let (code, help, _) = run(corelane(&["ctl", "--help"]));
     assert_eq!(code, Some(0));
-    let commands =
-        ["status", "connections", "sessions", "memory", "buffers", "fragmentation", "log-level", "drain"];
+    let commands = [
+        "status",
+        "connections",
+        "sessions",
+        "memory",
+        "buffers",
+        "fragmentation",
+        "log-level",
+        "bottlenecks",
+        "advise",
+        "drain",
+    ];
     for command in commands {
         assert!(help.contains(command), "{help}");
         let (code, help, _) = run(corelane(&["ctl", command, "--help"]));

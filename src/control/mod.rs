@@ -10,6 +10,7 @@
 //! A command is a variant of [`Request`] with one of [`Reply`], a handler in `admin/control/handlers.rs`, and a subcommand in
 //! `cli/ctl/`.
 
+mod bottlenecks;
 mod directory;
 mod flags;
 mod inspection;
@@ -17,6 +18,9 @@ mod reply;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use bottlenecks::{
+    Advice, AdviceRow, Bottlenecks, INTERVAL_SECONDS_MAX, Priority, ShardTimes, StageRow,
+};
 #[cfg(feature = "cli")]
 pub(crate) use directory::sockets;
 pub(crate) use directory::{own_directories, sockets_in};
@@ -70,6 +74,10 @@ pub(crate) enum Request {
     SetShare { flag: String, percent: Percent },
     /// Allows a flag that was rolled back to be on again.
     Rearm { flag: String },
+    /// Waits for `seconds`, and returns where requests spent their time meanwhile.
+    Bottlenecks { seconds: u32 },
+    /// Waits for `seconds`, and returns what to change.
+    Advise { seconds: u32 },
     /// Starts the drain, as SIGTERM does.
     Drain,
 }
@@ -90,6 +98,8 @@ pub(crate) enum Reply {
     Rollout(RolloutList),
     ShareChange(ShareChange),
     Rearmed(Rearmed),
+    Bottlenecks(Bottlenecks),
+    Advise(Advice),
     Drain {
         /// Whether this request started the drain. If not, it had begun before.
         has_started: bool,
@@ -183,6 +193,8 @@ mod tests {
             Request::Profile { seconds: 1, hz: 99, shards: vec![0] },
             Request::SetFlag { flag: "a".to_owned(), position: "on".to_owned() },
             Request::SetShare { flag: "a".to_owned(), percent: Percent::from_hundredths(25) },
+            Request::Bottlenecks { seconds: 2 },
+            Request::Advise { seconds: 2 },
             Request::Drain,
         ] {
             let line =

@@ -7,6 +7,7 @@ use tracing::info;
 
 use super::{
     super::allocator::allocator,
+    bottlenecks::{advice, bottlenecks},
     collect::{Inspections, collect},
     flag_handlers,
     shared::Shared,
@@ -33,6 +34,8 @@ const FRAGMENTATION_MAX: f64 = 0.5;
 /// # Errors
 /// Why it cannot be executed.
 pub(super) fn handle(request: Request, client: &UnixStream, shared: &Shared) -> Result<Reply, Fault> {
+    // Of a request that takes time.
+    let is_cancelled = || is_draining(shared) || shared.ended.load(Ordering::Relaxed) || has_closed(client);
     match request {
         Request::Status => Ok(Reply::Status(status(shared))),
         Request::Connections { top } => Ok(Reply::Connections(connections(shared, within(top)?))),
@@ -42,7 +45,7 @@ pub(super) fn handle(request: Request, client: &UnixStream, shared: &Shared) -> 
         Request::Fragmentation => Ok(Reply::Fragmentation(fragmentation(allocator()))),
         Request::LogLevel { level } => log_level(level).map(Reply::LogLevel),
         Request::Profile { seconds, hz, shards } => {
-            profile(seconds, hz, shards, client, shared).map(Reply::Profile)
+            profile(seconds, hz, shards, is_cancelled).map(Reply::Profile)
         }
         Request::Flags => Ok(Reply::Flags(flag_handlers::flags(shared))),
         Request::SetFlag { flag, position } => {
@@ -53,22 +56,23 @@ pub(super) fn handle(request: Request, client: &UnixStream, shared: &Shared) -> 
             flag_handlers::set_share(shared, &flag, percent).map(Reply::ShareChange)
         }
         Request::Rearm { flag } => flag_handlers::rearm(shared, &flag).map(Reply::Rearmed),
+        Request::Bottlenecks { seconds } => {
+            bottlenecks(shared, seconds, is_cancelled).map(Reply::Bottlenecks)
+        }
+        Request::Advise { seconds } => advice(shared, seconds, is_cancelled).map(Reply::Advise),
         Request::Drain => Ok(Reply::Drain { has_started: shared.drain.start(None) }),
     }
 }
 
-/// Takes a CPU profile, until the drain starts or the client closes the connection at the latest.
+/// Takes a CPU profile, until it is cancelled at the latest.
 fn profile(
     seconds: u32,
     hz: u32,
     shards: Vec<usize>,
-    client: &UnixStream,
-    shared: &Shared,
+    is_cancelled: impl Fn() -> bool,
 ) -> Result<Box<Profile>, Fault> {
     let threads = if shards.is_empty() { SampledThreads::All } else { SampledThreads::Shards(shards) };
     let options = ProfileOptions { seconds, hz, threads };
-    let is_cancelled =
-        || shared.drain.has_started() || shared.ended.load(Ordering::Relaxed) || has_closed(client);
     let profile =
         capture(&options, is_cancelled).map_err(|error| Fault::new(error.name(), error.to_string()))?;
     info!(
@@ -85,6 +89,11 @@ fn has_closed(client: &UnixStream) -> bool {
     // An error that is not that of the connection is another attempt later.
     let _ = poll(&mut polled, Some(&Timespec::default()));
     polled.iter().any(|polled| polled.revents().intersects(PollFlags::HUP | PollFlags::ERR))
+}
+
+/// Whether a drain has started. One that the program starts begins in the shards.
+fn is_draining(shared: &Shared) -> bool {
+    shared.drain.has_started() || shared.shards.iter().any(ShardHandle::is_draining)
 }
 
 /// Checks a number of rows.
@@ -110,7 +119,7 @@ fn status(shared: &Shared) -> Status {
         listen: identity.listen.clone(),
         admin: identity.admin.clone(),
         log_level: log_level::level(),
-        is_draining: shared.drain.has_started() || shared.shards.iter().any(ShardHandle::is_draining),
+        is_draining: is_draining(shared),
         is_memory_short: shared.pressure.is_high(),
         resident_bytes: resident_memory(),
         shards: shared.shards.iter().map(status).collect(),

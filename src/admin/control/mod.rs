@@ -4,6 +4,7 @@
 //! One thread accepts, and each connection has a thread, at most `control_connections_max`. A shard that does not answer delays a
 //! reply by [`ANSWER_TIMEOUT`](collect::ANSWER_TIMEOUT) and is listed in it.
 
+mod bottlenecks;
 mod collect;
 mod connection;
 mod flag_handlers;

@@ -66,7 +66,9 @@ pub(super) fn exchange(stream: UnixStream, request: Request) -> Result<Reply, St
 /// How long the reply to a request may take.
 fn timeout(request: &Request) -> Duration {
     match request {
-        Request::Profile { seconds, .. } => REPLY_TIMEOUT + Duration::from_secs((*seconds).into()),
+        Request::Profile { seconds, .. } | Request::Bottlenecks { seconds } | Request::Advise { seconds } => {
+            REPLY_TIMEOUT + Duration::from_secs((*seconds).into())
+        }
         _ => REPLY_TIMEOUT,
     }
 }

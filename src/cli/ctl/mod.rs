@@ -1,5 +1,6 @@
 //! `ctl`: sends one request to the control socket of a running server and prints the reply.
 
+mod bottlenecks;
 mod client;
 mod find;
 mod flags;
@@ -15,7 +16,7 @@ use profile::ProfileArguments;
 
 use crate::{
     config::LogLevel,
-    control::{Reply, Request, TOP_MAX},
+    control::{INTERVAL_SECONDS_MAX, Reply, Request, TOP_MAX},
     telemetry::log,
 };
 
@@ -95,6 +96,13 @@ enum CtlCommand {
         #[command(subcommand)]
         command: Option<RolloutCommand>,
     },
+    /// Show where requests spend their time, by stage, and what the shards do: work, polling, sleep, kernel
+    #[command(after_help = "Example:\n  corelane ctl bottlenecks --seconds 10")]
+    Bottlenecks(Observed),
+
+    /// Say which flag or limit to change, and for which figures; nothing, if no change is needed
+    #[command(after_help = "Example:\n  corelane ctl advise --seconds 10")]
+    Advise(Observed),
 
     /// Start the drain, as SIGTERM does: calls in flight are finished, then the server exits
     #[command(after_help = "Example:\n  corelane ctl drain")]
@@ -108,6 +116,15 @@ struct Top {
     #[arg(long, value_name = "N", default_value_t = 20,
         value_parser = clap::value_parser!(u16).range(1..=i64::try_from(TOP_MAX).unwrap_or(i64::MAX)))]
     top: u16,
+}
+
+/// How long to observe.
+#[derive(Args)]
+struct Observed {
+    /// Time to observe the server
+    #[arg(long, value_name = "N", default_value_t = 5,
+        value_parser = clap::value_parser!(u32).range(1..=i64::from(INTERVAL_SECONDS_MAX)))]
+    seconds: u32,
 }
 
 impl Top {
@@ -129,6 +146,8 @@ impl CtlCommand {
             Self::Profile(profile) => profile.request(),
             Self::Flags { command } => FlagsCommand::request(command.as_ref()),
             Self::Rollout { command } => RolloutCommand::request(command.as_ref())?,
+            Self::Bottlenecks(observed) => Request::Bottlenecks { seconds: observed.seconds },
+            Self::Advise(observed) => Request::Advise { seconds: observed.seconds },
             Self::Drain => Request::Drain,
         })
     }

@@ -1,6 +1,7 @@
 //! The replies as text, for people.
 
 use super::{
+    bottlenecks::{show_advice, show_bottlenecks},
     flags::{show_change, show_flags, show_rearmed, show_rollouts},
     table::{bytes, facts, percent, seconds, table, terminal_width},
 };
@@ -34,6 +35,10 @@ pub(super) fn show(reply: &Reply) -> String {
         Reply::Rollout(list) => show_rollouts(list, width),
         Reply::ShareChange(change) => show_change(change),
         Reply::Rearmed(rearmed) => show_rearmed(rearmed),
+        Reply::Bottlenecks(bottlenecks) => {
+            show_bottlenecks(bottlenecks, width) + &show_unresponsive(&bottlenecks.unresponsive)
+        }
+        Reply::Advise(advice) => show_advice(advice, width) + &show_unresponsive(&advice.unresponsive),
         Reply::Drain { has_started: true } => "the drain has begun\n".to_owned(),
         Reply::Drain { has_started: false } => "the drain had begun before\n".to_owned(),
     }

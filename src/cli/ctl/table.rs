@@ -91,6 +91,16 @@ pub(super) fn seconds(seconds: u64) -> String {
     }
 }
 
+/// A time in microseconds, with a unit.
+pub(super) fn microseconds(time: f64) -> String {
+    match time {
+        ..10.0 => format!("{time:.2} µs"),
+        ..1000.0 => format!("{time:.0} µs"),
+        ..10_000.0 => format!("{:.2} ms", time / 1000.0),
+        _ => format!("{:.0} ms", time / 1000.0),
+    }
+}
+
 /// A ratio in percent.
 pub(super) fn percent(ratio: f64) -> String {
     format!("{:.1} %", ratio * 100.0)
@@ -124,6 +134,7 @@ mod tests {
         assert_eq!(bytes(u64::MAX), "16384 PiB");
         assert_eq!([5, 65, 3660, 90_000].map(seconds), ["5 s", "1 min 5 s", "1 h 1 min", "1 d 1 h"]);
         assert_eq!(percent(0.5), "50.0 %");
+        assert_eq!([0.2, 12.3, 2345.0, 12_345.0].map(microseconds), ["0.20 µs", "12 µs", "2.35 ms", "12 ms"]);
     }
 
     #[test]

@@ -57,9 +57,9 @@ pub enum Stage {
     Decode,
     /// Envelope, method and target are read. A method without a handler is also answered here.
     Route,
-    /// The arguments of a call, or its result, are validated: on the shard, or until the blocking pool has done it.
+    /// The arguments of a call are validated: on the shard, or until the blocking pool has done it, which also validates large results.
     Validate,
-    /// An inline handler runs.
+    /// An inline handler runs, and its result is validated.
     Run,
     /// A handler that is not inline, from its start until its result is taken. Other requests are served meanwhile.
     RunPending,
