@@ -6,7 +6,8 @@ mod support;
 
 use std::{
     fs,
-    net::SocketAddr,
+    io::{BufRead, BufReader, Write},
+    net::{SocketAddr, TcpStream},
     os::unix::fs::DirBuilderExt,
     path::PathBuf,
     sync::atomic::{AtomicBool, Ordering},
@@ -23,7 +24,7 @@ use support::{
 /// A server in this process with two shards.
 fn start(rollout: Rollout) -> Running {
     let config = Config {
-        listen: vec!["127.0.0.1:0".parse().unwrap()],
+        listen: ["127.0.0.1:0", "tcp://127.0.0.1:0"].map(|text| text.parse().unwrap()).into(),
         admin: Some("127.0.0.1:0".parse().unwrap()),
         shards: Some(2),
         rollout,
@@ -123,6 +124,42 @@ fn session_is_in_the_same_cohort_on_every_connection_and_shard() {
         let on = with_zero_copy(admin) - before;
         assert!(on == 0 || on == 8, "{on} of 8 messages, each on a new connection");
         positions.push(on == 8);
+    }
+    assert!(positions.contains(&true) && positions.contains(&false), "{positions:?}");
+    end(running);
+}
+
+#[test]
+fn newline_delimited_connection_and_its_batches_keep_their_place() {
+    let half = Some(Percent::from_hundredths(5_000));
+    let running = start(Rollout { zero_copy: half, ..Rollout::default() });
+    let admin = running.admin_address().unwrap();
+    let listener = running.listeners()[1].to_string();
+    let address = listener.strip_prefix("tcp://").unwrap();
+    let mut positions = Vec::new();
+    for _ in 0..16 {
+        let mut stream = TcpStream::connect(address).unwrap();
+        let mut reader = BufReader::new(stream.try_clone().unwrap());
+        let mut before = with_zero_copy(admin);
+        // Whether the flag is on for a line, which is answered with this number of lines.
+        let mut is_on = |line: String, answers: usize| {
+            stream.write_all(format!("{line}\n").as_bytes()).unwrap();
+            (0..answers).for_each(|_| _ = reader.read_line(&mut String::new()).unwrap());
+            let after = with_zero_copy(admin);
+            let on = after - before;
+            before = after;
+            assert!(on <= 1, "a batch counts once: {on}");
+            on == 1
+        };
+        let hello = json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params":
+            {"protocolVersion": "2025-03-26", "capabilities": {}, "clientInfo": {"name": "t", "version": "0"}}});
+        let position = is_on(hello.to_string(), 1);
+        let (inline, later) = (call("echo", json!({"message": "x"})), call("sleep", json!({"ms": 1})));
+        assert_eq!(is_on(inline.clone(), 1), position);
+        assert_eq!(is_on(later.clone(), 1), position);
+        assert_eq!(is_on(format!("[{inline},{inline}]"), 1), position);
+        assert_eq!(is_on(format!("[{inline},{later},{later}]"), 3), position);
+        positions.push(position);
     }
     assert!(positions.contains(&true) && positions.contains(&false), "{positions:?}");
     end(running);
