@@ -78,6 +78,7 @@ mod control;
 mod peer;
 mod memory;
 mod policy;
+mod segments;
 mod json;
 mod jsonrpc;
 mod http1;

@@ -6,10 +6,13 @@ use super::{
     head::{BodyFraming, RequestHead, check_partial},
     reject::RejectReason,
 };
-use crate::config::Limits;
+use crate::{config::Limits, segments::Segments};
 
 /// Writable bytes that an in-place parser needs after a body.
 const PADDING_BYTES: usize = 64;
+
+/// Length from which the rest of a request is kept in segments until it is complete, in bytes; in tests every request with a body.
+const LONG_MIN: usize = if cfg!(test) { 1 } else { 256 * 1024 };
 
 /// One complete request, in the buffer it was received in.
 pub struct Request<'a> {
@@ -84,6 +87,8 @@ pub struct Assembly {
     handled: usize,
     /// Bytes after `handled` that the current request needs; fewer are not parsed again.
     needed: usize,
+    /// The bytes after `bytes`, while a long request is not complete.
+    tail: Segments,
     /// Inside a head without a new line ending since the last parse. Parsing on every byte of a slow client would take time
     /// quadratic in the head's length.
     awaiting_line: bool,
@@ -210,8 +215,7 @@ impl Framer {
     #[must_use]
     pub fn buffered_bytes(&self) -> usize {
         self.assembly.as_ref().map_or(0, |assembly| {
-            assembly.bytes.len() - assembly.handled
-                + assembly.chunked.as_ref().map_or(0, |chunked| chunked.body.len())
+            assembly.unhandled() + assembly.chunked.as_ref().map_or(0, |chunked| chunked.body.len())
         })
     }
 
@@ -219,7 +223,7 @@ impl Framer {
     #[must_use]
     pub fn kept_bytes(&self) -> usize {
         self.assembly.as_ref().map_or(0, |assembly| {
-            assembly.bytes.capacity()
+            assembly.kept_bytes()
                 + assembly
                     .chunked
                     .as_ref()
@@ -244,7 +248,11 @@ impl Framer {
     pub fn hold(&mut self, input: &[u8], buffer: impl FnOnce() -> Box<Assembly>) {
         if !input.is_empty() {
             let assembly = self.assembly.get_or_insert_with(buffer);
-            assembly.bytes.extend_from_slice(input);
+            if assembly.needed >= LONG_MIN || !assembly.tail.is_empty() {
+                assembly.tail.append(input);
+            } else {
+                assembly.bytes.extend_from_slice(input);
+            }
             assembly.awaiting_line &= memchr::memchr(b'\n', input).is_none();
         }
     }
@@ -275,7 +283,7 @@ impl Assembly {
     /// Memory of the buffer, in bytes.
     #[must_use]
     pub fn kept_bytes(&self) -> usize {
-        self.bytes.capacity()
+        self.bytes.capacity() + self.tail.kept_bytes()
     }
 
     /// Clears the buffer. Its capacity is kept if it is at most `bytes_max`.
@@ -289,7 +297,12 @@ impl Assembly {
     }
 
     fn is_empty(&self) -> bool {
-        self.handled == self.bytes.len() && self.chunked.is_none()
+        self.unhandled() == 0 && self.chunked.is_none()
+    }
+
+    /// Number of bytes that have not been handled.
+    fn unhandled(&self) -> usize {
+        self.bytes.len() - self.handled + self.tail.len()
     }
 
     /// Removes the handled bytes.
@@ -302,6 +315,12 @@ impl Assembly {
     }
 
     fn advance(&mut self, limits: &Limits, handler: &mut impl Handler) -> Progress {
+        if !self.tail.is_empty() {
+            if self.unhandled() < self.needed {
+                return Progress::Body { send_continue: false };
+            }
+            self.tail.move_to(&mut self.bytes, PADDING_BYTES);
+        }
         let length = self.bytes.len();
         self.bytes.resize(length + PADDING_BYTES, 0);
         let progress = loop {

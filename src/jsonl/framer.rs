@@ -1,10 +1,13 @@
 //! Splits a connection's bytes into lines: in place where a line arrived in one part, in an assembly buffer otherwise.
 //! The lines and rejections do not depend on how the bytes are split.
 
-use crate::config::Limits;
+use crate::{config::Limits, segments::Segments};
 
 /// Padding that an in-place parser needs after a line, in bytes.
 const PADDING_BYTES: usize = 64;
+
+/// Length from which the rest of a line is kept in segments until it is complete, in bytes.
+const LONG_MIN: usize = if cfg!(test) { 10 } else { 256 * 1024 };
 
 /// One complete line, in the buffer it was received in.
 #[derive(Debug)]
@@ -64,6 +67,8 @@ struct Assembly {
     /// Bytes after `handled` without a newline. Searching them for each part of a long line would take time quadratic in its
     /// length.
     searched: usize,
+    /// The bytes after `bytes`, without a newline, while a long line is not complete.
+    tail: Segments,
     /// The current line has been rejected.
     skipping: bool,
 }
@@ -130,13 +135,15 @@ impl LineFramer {
     /// Number of buffered bytes that have not been handled.
     #[must_use]
     pub fn buffered_bytes(&self) -> usize {
-        self.assembly.as_ref().map_or(0, |assembly| assembly.bytes.len() - assembly.handled)
+        self.assembly
+            .as_ref()
+            .map_or(0, |assembly| assembly.bytes.len() - assembly.handled + assembly.tail.len())
     }
 
     /// Memory of the buffer, in bytes.
     #[must_use]
     pub fn kept_bytes(&self) -> usize {
-        self.assembly.as_ref().map_or(0, |assembly| assembly.bytes.capacity())
+        self.assembly.as_ref().map_or(0, |assembly| assembly.bytes.capacity() + assembly.tail.kept_bytes())
     }
 
     /// Frees the memory that buffered bytes do not need.
@@ -151,7 +158,7 @@ impl LineFramer {
     /// Buffers bytes without processing them, as when they arrive while the handler is paused.
     pub fn hold(&mut self, input: &[u8]) {
         if !input.is_empty() {
-            self.assembly.get_or_insert_default().bytes.extend_from_slice(input);
+            self.assembly.get_or_insert_default().append(input);
         }
     }
 }
@@ -174,7 +181,32 @@ impl Assembly {
         }
     }
 
+    fn append(&mut self, input: &[u8]) {
+        let line = self.bytes.len() - self.handled;
+        let is_long = line >= LONG_MIN && line == self.searched && !self.skipping;
+        if is_long && memchr::memchr(b'\n', input).is_none() {
+            self.tail.append(input);
+            return;
+        }
+        self.join();
+        self.bytes.extend_from_slice(input);
+    }
+
+    /// Moves the bytes of the tail behind the others.
+    fn join(&mut self) {
+        if !self.tail.is_empty() {
+            self.tail.move_to(&mut self.bytes, PADDING_BYTES);
+            self.searched = self.bytes.len() - self.handled;
+        }
+    }
+
     fn advance(&mut self, limits: &Limits, handler: &mut impl Handler) -> Progress {
+        if !self.tail.is_empty() {
+            if self.bytes.len() - self.handled + self.tail.len() <= limits.line_bytes_max {
+                return Progress::Line;
+            }
+            self.join();
+        }
         let length = self.bytes.len();
         self.bytes.resize(length + PADDING_BYTES, 0);
         let progress = loop {
