@@ -7,18 +7,10 @@ const CHECK_EVERY: u32 = 16;
 /// Requests after which it is read first, so that a turn with a single request does not read it.
 const FIRST_CHECK: u32 = 2;
 
-/// The smallest part of the budget that a turn has, as a divisor.
-const PART_MIN: f64 = 8.0;
-
 /// Counts the requests of a turn, and reads the clock after 2, 4, 8 and 16 of them, and then after every 16.
 pub(crate) struct TurnBudget {
-    /// The budget of a turn after a short one.
     limit: Duration,
-    /// The budget of this turn.
-    turn_limit: Duration,
     began: Instant,
-    /// Whether the next turn begins without a pause.
-    continues: bool,
     handled: u32,
     /// Requests after which the clock is read; 0 once the budget is used up.
     check_at: u32,
@@ -26,28 +18,11 @@ pub(crate) struct TurnBudget {
 
 impl TurnBudget {
     pub(crate) fn new(limit: Duration, now: Instant) -> Self {
-        Self { limit, turn_limit: limit, began: now, continues: false, handled: 0, check_at: FIRST_CHECK }
+        Self { limit, began: now, handled: 0, check_at: FIRST_CHECK }
     }
 
-    /// Begins a turn. Requests start tasks and cause cancellations and replies, whose time is not counted: where they made the last turn
-    /// longer than twice the budget, this one has a smaller part of it.
     pub(crate) fn begin_turn(&mut self, now: Instant) {
-        let turn_limit = if self.continues { self.limit_after(now) } else { self.limit };
-        *self = Self { turn_limit, ..Self::new(self.limit, now) };
-    }
-
-    /// The budget of a turn that begins at `now`, without a pause after this one.
-    fn limit_after(&self, now: Instant) -> Duration {
-        let (took, usual) = (now.saturating_duration_since(self.began), self.limit.saturating_mul(2));
-        if took <= usual {
-            return self.limit;
-        }
-        self.limit.div_f64((took.as_secs_f64() / usual.as_secs_f64()).min(PART_MIN))
-    }
-
-    /// Records that the next turn begins without a pause after this one.
-    pub(crate) fn continues(&mut self) {
-        self.continues = true;
+        *self = Self::new(self.limit, now);
     }
 
     /// Counts a request. Returns whether the budget is used up, so that further ones wait for the next turn.
@@ -62,9 +37,10 @@ impl TurnBudget {
         self.check_at = 0;
     }
 
-    /// Begins the budget of a turn whose requests were to wait.
-    pub(crate) fn open(&mut self) {
-        (self.handled, self.check_at) = (0, FIRST_CHECK);
+    /// Begins the budget of the requests that earlier turns have left. The time of the events before is not theirs: where a client opens
+    /// and resets connections, it is longer than the budget, and a turn would handle two requests.
+    pub(crate) fn open(&mut self, now: Instant) {
+        self.begin_turn(now);
     }
 
     /// Whether no further request may be handled in this turn.
@@ -76,7 +52,7 @@ impl TurnBudget {
     /// Reads the clock. Returns whether the budget is used up.
     #[cold]
     pub(crate) fn check(&mut self) -> bool {
-        if self.is_used_up() || self.began.elapsed() >= self.turn_limit {
+        if self.is_used_up() || self.began.elapsed() >= self.limit {
             self.check_at = 0;
             return true;
         }
@@ -113,19 +89,14 @@ mod tests {
     }
 
     #[test]
-    fn turn_that_follows_a_long_one_without_a_pause_has_a_smaller_budget() {
-        let limit = Duration::from_millis(1);
-        let began = Instant::now();
-        for (since_last, expected) in [(0, 1000), (2000, 1000), (4000, 500), (8000, 250), (60_000_000, 125)] {
-            let mut budget = TurnBudget::new(limit, began);
-            let now = began + Duration::from_micros(since_last);
-            budget.continues();
-            budget.begin_turn(now);
-            budget.close();
-            budget.open();
-            assert_eq!(budget.turn_limit, Duration::from_micros(expected), "after {since_last} us");
-            budget.begin_turn(now + Duration::from_secs(1));
-            assert_eq!(budget.turn_limit, limit, "after a pause");
-        }
+    fn events_of_a_turn_take_no_time_from_the_requests_that_were_left() {
+        let hour = Duration::from_secs(3600);
+        let now = Instant::now();
+        let mut budget = TurnBudget::new(hour, now);
+        budget.close();
+        assert!(budget.is_used_up() && budget.check());
+        budget.open(now + hour);
+        assert_eq!(budget.began, now + hour);
+        assert!(!budget.is_used_up() && (0..FIRST_CHECK).all(|_| !budget.charge()));
     }
 }

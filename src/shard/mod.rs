@@ -300,8 +300,6 @@ impl Shard {
         }
         worked |= !self.leftovers.is_empty() || !self.departed.is_empty();
         if worked {
-            // The next turn begins without a pause.
-            self.dispatcher().budget.continues();
             let took = self.pipeline.end_turn(self.limits.turn_slow);
             self.balancer.end_turn(self.now, took);
             self.move_candidate();

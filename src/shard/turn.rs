@@ -1,5 +1,7 @@
 //! The input that a turn handles before its budget is used up, and the order in which connections go on after that.
 
+use std::time::Instant;
+
 use corelane_ring::{Event, SocketId};
 
 use super::{Shard, connection_of};
@@ -28,7 +30,7 @@ impl Shard {
             }
         }) {}
         if defers_input {
-            self.pipeline.dispatcher.budget.open();
+            self.pipeline.dispatcher.budget.open(Instant::now());
             self.handle_leftovers();
         }
         if !self.departed.is_empty() {
