@@ -94,6 +94,8 @@ fn metrics_are_counted_by_method_tool_reason_and_shard() {
     assert_eq!(sum(&samples, "corelane_requests_total{"), 50.0);
     assert_eq!(sum(&samples, "corelane_shard_up{"), 2.0);
     assert!(get("corelane_schemas_compiled_total") >= 3.0, "schemas of the tools");
+    assert_eq!(get("corelane_log_lines_unwritten_total"), 0.0);
+    assert!(sum(&samples, "corelane_shard_run_delay_seconds_total{") >= 0.0);
     assert!(get("process_cpu_seconds_total") >= 0.0);
     assert!(get("process_resident_memory_bytes") > 1e6);
     assert!(get("process_virtual_memory_bytes") >= get("process_resident_memory_bytes"));

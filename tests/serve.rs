@@ -5,7 +5,7 @@
 mod support;
 
 use std::{
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Read, Write},
     net::{Shutdown, SocketAddr, TcpStream},
     process::Stdio,
     thread,
@@ -270,6 +270,37 @@ fn full_or_closed_output_does_not_end_the_server() {
         let status = support::exit_status(&mut child, Duration::from_secs(20));
         assert_eq!(status.code(), Some(0));
     }
+}
+
+#[test]
+fn log_lines_that_stderr_does_not_take_are_counted() {
+    let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (address, admin) = (free(), free());
+    let mut command = corelane(&["serve", "--listen", &address.to_string(), "--admin", &admin.to_string()]);
+    let full = Stdio::from(std::fs::File::options().write(true).open("/dev/full").unwrap());
+    let mut child = command
+        .args(["--log", "info"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(full)
+        .spawn()
+        .unwrap();
+    eventually("the start", || TcpStream::connect(address).is_ok() && TcpStream::connect(admin).is_ok());
+    let count = || {
+        let mut stream = TcpStream::connect(admin).unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        let line = text.lines().find(|line| line.starts_with("corelane_log_lines_unwritten_total "));
+        line.unwrap().rsplit(' ').next().unwrap().parse::<u64>().unwrap()
+    };
+    let before = count();
+    for _ in 0..10 {
+        assert_eq!(Client::connect(address).legacy("tools/call", json!({"name": "unknown"})).status, 200);
+    }
+    eventually("ten lines to be counted", || count() >= before + 10);
+    child.kill().unwrap();
+    child.wait().unwrap();
 }
 
 #[test]

@@ -13,9 +13,12 @@ use crate::{
     mcp::events_encoded,
     runtime::PoolObserver,
     shard::ShardHandle,
-    telemetry::metrics::{
-        ShardReport, write_admin_refusals, write_counter, write_gauge, write_limits, write_process,
-        write_prometheus, write_rollouts, write_stages,
+    telemetry::{
+        log::lines_unwritten,
+        metrics::{
+            ShardReport, write_admin_refusals, write_counter, write_gauge, write_limits, write_process,
+            write_prometheus, write_rollouts, write_stages,
+        },
     },
 };
 
@@ -52,6 +55,8 @@ pub(super) fn metrics(shared: &Shared) -> String {
     write_counter(&mut text, "corelane_schemas_compiled_total", help, crate::schema::compiled());
     let help = "Notifications of changes encoded since the process started.";
     write_counter(&mut text, "corelane_notifications_encoded_total", help, events_encoded());
+    let help = "Log lines that were not written, because stderr was full or closed.";
+    write_counter(&mut text, "corelane_log_lines_unwritten_total", help, lines_unwritten());
     write_limits(&mut text, &shared.limits.to_numbers());
     write_process(&mut text);
     text

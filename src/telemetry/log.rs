@@ -13,7 +13,10 @@ use std::{
     cell::Cell,
     fmt::Write as _,
     io, panic,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use crossbeam_channel::bounded;
@@ -55,8 +58,7 @@ pub(crate) fn print(mut stream: impl Write + Send + 'static, text: String) {
 #[cfg(feature = "cli")]
 pub(crate) fn start(log: Log, limits: &Limits) -> WorkerGuard {
     let dropped = Arc::new(OnceLock::new());
-    let writer =
-        LineWriter { inner: io::stderr(), format: log.format, dropped: dropped.clone(), reported: 0 };
+    let writer = LineWriter::new(io::stderr(), log.format, dropped.clone());
     let (queue, guard) = NonBlockingBuilder::default()
         .buffered_lines_limit(limits.log_lines_queued_max)
         .lossy(true)
@@ -172,7 +174,24 @@ pub(crate) fn panic_excerpt(text: &str) -> String {
     shown.replace('\n', " ") + if rest.is_empty() { "" } else { "…" }
 }
 
-/// Writer of the log's thread: escapes each line ([`escape`]), and reports the number of dropped lines before the next line.
+/// Number of log lines that could not be written to stderr: it is full, or closed.
+#[cfg(feature = "cli")]
+static UNWRITTEN: AtomicU64 = AtomicU64::new(0);
+
+/// Number of log lines that were not written since the process started, because stderr is full or closed. Lines that were dropped
+/// because it is read too slowly are not among them.
+#[cfg(feature = "cli")]
+pub(crate) fn lines_unwritten() -> u64 {
+    UNWRITTEN.load(Ordering::Relaxed)
+}
+
+#[cfg(not(feature = "cli"))]
+pub(crate) fn lines_unwritten() -> u64 {
+    0
+}
+
+/// Writer of the log's thread: escapes each line ([`escape`]), and reports the number of lost lines before the next line. Lines are
+/// lost if the queue is full, and if stderr is full or closed.
 #[cfg(feature = "cli")]
 struct LineWriter<W> {
     inner: W,
@@ -180,6 +199,38 @@ struct LineWriter<W> {
     dropped: Arc<OnceLock<ErrorCounter>>,
     /// Number of dropped lines that have been reported.
     reported: usize,
+    /// Number of unwritten lines that have not been reported.
+    unwritten: u64,
+    /// Whether the last line was written in part.
+    is_torn: bool,
+}
+
+#[cfg(feature = "cli")]
+impl<W: Write> LineWriter<W> {
+    fn new(inner: W, format: LogFormat, dropped: Arc<OnceLock<ErrorCounter>>) -> Self {
+        Self { inner, format, dropped, reported: 0, unwritten: 0, is_torn: false }
+    }
+
+    /// Writes a whole line, behind the end of one that was written in part.
+    fn write_line(&mut self, line: &[u8]) -> io::Result<()> {
+        if self.is_torn {
+            self.inner.write_all(b"\n")?;
+            self.is_torn = false;
+        }
+        let mut rest = line;
+        while !rest.is_empty() {
+            match self.inner.write(rest) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => {
+                    rest = rest.get(count..).unwrap_or_default();
+                    self.is_torn = !rest.is_empty();
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
 }
 
 #[cfg(feature = "cli")]
@@ -192,10 +243,23 @@ impl<W: Write> Write for LineWriter<W> {
             warn!(lines = dropped - self.reported, "log lines were dropped: stderr is read too slowly");
             self.reported = dropped;
         }
-        match escape(line, self.format) {
-            Cow::Borrowed(line) => self.inner.write(line),
-            Cow::Owned(escaped) => self.inner.write_all(&escaped).map(|()| line.len()),
+        let written = match escape(line, self.format) {
+            Cow::Borrowed(line) => self.write_line(line),
+            Cow::Owned(escaped) => self.write_line(&escaped),
+        };
+        match written {
+            Ok(()) if self.unwritten > 0 => {
+                let lines = std::mem::take(&mut self.unwritten);
+                warn!(lines, "log lines were lost: stderr was full or closed");
+            }
+            Ok(()) => {}
+            Err(error) => {
+                self.unwritten += 1;
+                UNWRITTEN.fetch_add(1, Ordering::Relaxed);
+                return Err(error);
+            }
         }
+        Ok(line.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -377,6 +441,46 @@ mod tests {
         assert_eq!((long.len(), long.ends_with("ü…")), (PANIC_BYTES_MAX + "…".len(), true));
     }
 
+    /// Mock of a file on a full disk: it has room for as many bytes as the cell.
+    #[derive(Default)]
+    struct Disk {
+        room: std::rc::Rc<Cell<usize>>,
+        text: Vec<u8>,
+    }
+
+    impl Write for Disk {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let count = self.room.get().min(bytes.len());
+            if count == 0 {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            self.room.set(self.room.get() - count);
+            self.text.extend(bytes.iter().take(count));
+            Ok(count)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn lines_that_a_full_disk_does_not_take_are_counted_and_the_next_one_is_whole() {
+        let disk = Disk::default();
+        let room = disk.room.clone();
+        let mut writer = LineWriter::new(disk, LogFormat::Text, Arc::default());
+        let before = lines_unwritten();
+        room.set(9);
+        assert_eq!(writer.write(b"first\n").unwrap(), 6);
+        assert_eq!(writer.write(b"second\n").unwrap_err().kind(), io::ErrorKind::StorageFull);
+        assert_eq!(writer.write(b"third\n").unwrap_err().kind(), io::ErrorKind::StorageFull);
+        assert_eq!((lines_unwritten() - before, writer.unwritten), (2, 2));
+        room.set(100);
+        assert_eq!(writer.write(b"fourth\n").unwrap(), 7);
+        assert_eq!(writer.unwritten, 0, "they have been reported");
+        assert_eq!(String::from_utf8(writer.inner.text).unwrap(), "first\nsec\nfourth\n");
+    }
+
     /// Mock of a stderr that is not read: it accepts one line per message in `go`.
     struct Stuck {
         go: mpsc::Receiver<()>,
@@ -400,7 +504,7 @@ mod tests {
         let ((go, going), (out, written)) = (mpsc::channel(), mpsc::channel());
         let dropped = Arc::new(OnceLock::new());
         let inner = Stuck { go: going, out };
-        let writer = LineWriter { inner, format: LogFormat::Text, dropped: dropped.clone(), reported: 0 };
+        let writer = LineWriter::new(inner, LogFormat::Text, dropped.clone());
         let (queue, guard) = NonBlockingBuilder::default().buffered_lines_limit(4).lossy(true).finish(writer);
         dropped.set(queue.error_counter()).unwrap();
         let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(queue).finish();

@@ -97,5 +97,24 @@ fn write_all(out: &mut String) -> fmt::Result {
             writeln!(out, "{name} {value}")?;
         }
     }
-    Ok(())
+    write_run_delays(out, &process)
+}
+
+/// Writes for how long the thread of each shard was ready to run and waited for its core (`/proc/PID/task/TID/schedstat`), which a
+/// kernel without statistics of its scheduler does not count.
+#[cfg(target_os = "linux")]
+fn write_run_delays(out: &mut String, process: &procfs::process::Process) -> fmt::Result {
+    let threads = process.tasks().into_iter().flatten().flatten().filter_map(|task| {
+        let name = task.stat().ok()?.comm;
+        let shard = name.strip_prefix("shard-")?.parse::<usize>().ok()?;
+        Some((shard, task.schedstat().ok()?.run_delay as f64 / 1e9))
+    });
+    let mut delays: Vec<(usize, f64)> = threads.collect();
+    delays.sort_by_key(|(shard, _)| *shard);
+    if delays.is_empty() {
+        return Ok(());
+    }
+    let name = "corelane_shard_run_delay_seconds_total";
+    family(out, name, "counter", "Time for which the shard was ready to run and waited for its core.")?;
+    delays.iter().try_for_each(|(shard, delay)| writeln!(out, "{name}{{shard=\"{shard}\"}} {delay}"))
 }
