@@ -12,8 +12,8 @@ pub const DELAY_VARIABLE: &str = "CORELANE_FIXTURE_DELAY_US";
 /// Environment variable of the fixture server: if it is set, no latencies are recorded.
 pub const UNOBSERVED_VARIABLE: &str = "CORELANE_FIXTURE_UNOBSERVED";
 
-/// Environment variable of the fixture server: the log message at which the log itself panics. If it is set, there are
-/// also tools that panic: `panic_inline`, `panic_async` and `panic_blocking`.
+/// Environment variable of the fixture server: the log message at which the log itself panics, and after a blank the tool that such a
+/// message must name, if any. If it is set, there are also tools that panic: `panic_inline`, `panic_async` and `panic_blocking`.
 pub const PANICS_VARIABLE: &str = "CORELANE_FIXTURE_PANICS";
 
 /// The delay that was injected into this process.

@@ -43,7 +43,7 @@
 //! | protocol | [`http`], [`request`], [`stages`] | replies from bytes, requests to bytes; single stages without a socket |
 //! | load | [`engine`] | the generator's threads |
 //! | runs | [`progress`], [`probe`], [`monitor`], [`job`] | one run, from the first connection to its result |
-//! | workloads | [`workloads`], [`idle`], [`fanout`], [`suite`], [`ablation`], [`attack`] | named runs, and runs that need more than one load |
+//! | workloads | [`workloads`], [`idle`], [`fanout`], [`suite`], [`ablation`], [`attack`], [`chaos`] | named runs, and runs that need more than one load |
 //! | reports | [`report`], [`compare`], [`budget`], [`markdown`] | results as text, tables and pages |
 //! | commands | [`cli`] | the command line |
 //!
@@ -94,6 +94,7 @@ pub mod fanout;
 pub mod suite;
 pub mod ablation;
 pub mod attack;
+pub mod chaos;
 
 pub mod report;
 pub mod compare;

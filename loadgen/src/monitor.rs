@@ -284,13 +284,18 @@ impl Metrics {
 
 /// Reads the metrics of an admin address; `None` if corelane does not serve them there.
 fn metrics(address: SocketAddr) -> Option<Metrics> {
+    metrics_text(address).map(|text| Metrics::parse(&text))
+}
+
+/// Reads the metrics of an admin address as text; `None` if corelane does not serve them there.
+pub(crate) fn metrics_text(address: SocketAddr) -> Option<String> {
     let mut stream = TcpStream::connect_timeout(&address, ADMIN_TIMEOUT).ok()?;
     stream.set_read_timeout(Some(ADMIN_TIMEOUT)).ok()?;
     write!(stream, "GET /metrics HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").ok()?;
     let mut reply = String::new();
     stream.read_to_string(&mut reply).ok()?;
     let (head, body) = reply.split_once("\r\n\r\n")?;
-    (head.starts_with("HTTP/1.1 200") && body.contains("corelane_build_info")).then(|| Metrics::parse(body))
+    (head.starts_with("HTTP/1.1 200") && body.contains("corelane_build_info")).then(|| body.to_owned())
 }
 
 /// All listening TCP sockets of this machine: address and inode.

@@ -12,7 +12,7 @@ use super::wire::Connection;
 use crate::target::Target;
 
 /// Address of the attacker: limits count by client address.
-pub(super) const SOURCE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
+pub(crate) const SOURCE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
 
 /// Pause after an error, so that a server that refuses connections does not occupy the attacker.
 const ERROR_PAUSE: Duration = Duration::from_millis(1);
@@ -68,7 +68,7 @@ impl Attacker<'_> {
             for number in 0..threads {
                 let attempt = &attempt;
                 scope.spawn(move || {
-                    self.enter();
+                    enter(self.core);
                     while !self.is_over() {
                         if attempt(number).is_err() {
                             thread::sleep(ERROR_PAUSE);
@@ -113,12 +113,12 @@ impl Attacker<'_> {
             thread::sleep(Duration::from_millis(20).min(time));
         }
     }
+}
 
-    /// Pins the thread and lowers its priority.
-    fn enter(&self) {
-        core_affinity::set_for_current(core_affinity::CoreId { id: self.core });
-        // Without an id it is the priority of the calling thread (setpriority(2), "C library/kernel differences").
-        let nice = rustix::process::getpriority_process(None).unwrap_or(0) + NICE_STEP;
-        let _ = rustix::process::setpriority_process(None, nice.min(NICE_MAX));
-    }
+/// Pins the calling thread to the core of the bystander, and lowers its priority below that of the bystander.
+pub(crate) fn enter(core: usize) {
+    core_affinity::set_for_current(core_affinity::CoreId { id: core });
+    // Without an id it is the priority of the calling thread (setpriority(2), "C library/kernel differences").
+    let nice = rustix::process::getpriority_process(None).unwrap_or(0) + NICE_STEP;
+    let _ = rustix::process::setpriority_process(None, nice.min(NICE_MAX));
 }

@@ -44,7 +44,7 @@ const LARGE_BYTES: usize = 200_000;
 
 /// The requests of a bystander: mostly canonical ones, and some that need what the attacker takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Bystander {
+pub(crate) enum Bystander {
     /// Canonical requests only.
     Canonical,
     /// Tasks.
@@ -83,7 +83,7 @@ impl Bystander {
     }
 
     /// The job of a measurement.
-    pub(super) fn job(
+    pub(crate) fn job(
         self,
         server: &Server,
         settings: &Settings,
@@ -137,7 +137,7 @@ impl Bystander {
     }
 
     /// Opens one stream after the other until stopped; `None` for a bystander without streams.
-    pub(super) fn open_streams(self, server: &Server, stopped: &AtomicBool) -> Option<Streams> {
+    pub(crate) fn open_streams(self, server: &Server, stopped: &AtomicBool) -> Option<Streams> {
         let open = match self {
             Self::Listens => open_listen,
             Self::SessionStreams => open_session_stream,
@@ -160,7 +160,7 @@ impl Bystander {
 }
 
 /// The streams that a bystander opened.
-pub(super) struct Streams {
+pub(crate) struct Streams {
     /// From connecting to the first event, in nanoseconds.
     latency: Histogram<u64>,
     refusals: u64,
@@ -169,7 +169,7 @@ pub(super) struct Streams {
 
 impl Streams {
     /// Adds the streams to the run of the other requests.
-    pub(super) fn add_to(self, run: &mut Run) -> Result<(), LoadError> {
+    pub(crate) fn add_to(self, run: &mut Run) -> Result<(), LoadError> {
         let mut all = run.latency.histogram().map_err(LoadError::Report)?;
         all.add(&self.latency).map_err(|error| LoadError::Report(error.to_string()))?;
         run.latency = Latency::of(&all);

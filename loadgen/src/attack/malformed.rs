@@ -13,7 +13,7 @@ use super::{
 use crate::request::Request;
 
 /// Heads that are not HTTP, or that two readers could understand differently (RFC 9112).
-const HEADS: [&[u8]; 20] = [
+pub(crate) const HEADS: [&[u8]; 20] = [
     b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 not TLS\r\n\r\n",
     b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     b"GET\r\n\r\n",

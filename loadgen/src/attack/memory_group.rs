@@ -7,6 +7,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
+use super::launch::in_shell;
 use crate::error::LoadError;
 
 /// The mount points of the groups of both versions.
@@ -49,17 +50,8 @@ impl MemoryGroup {
 
     /// A command that starts `inner` in the group.
     pub(super) fn wrap(&self, inner: &Command) -> Command {
-        let mut command = Command::new("sh");
         let script = "echo $$ > \"$0\" && exec \"$@\"";
-        command.args(["-c", script]).arg(self.path.join("cgroup.procs"));
-        command.arg(inner.get_program()).args(inner.get_args());
-        for (name, value) in inner.get_envs() {
-            match value {
-                Some(value) => command.env(name, value),
-                None => command.env_remove(name),
-            };
-        }
-        command
+        in_shell(Command::new("sh"), script, &self.path.join("cgroup.procs"), inner)
     }
 
     /// Number of processes that were killed for lack of memory.

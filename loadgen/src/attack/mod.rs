@@ -17,25 +17,26 @@
 //! take from another. [`endure`] sends all attacks to one server, which may be in a memory group.
 
 mod admin;
-mod attacker;
+pub(crate) mod attacker;
 mod buffers;
-mod bystander;
+pub(crate) mod bystander;
 mod calls;
 mod definition;
 mod endure;
 mod footprint;
-mod malformed;
+pub(crate) mod launch;
+pub(crate) mod malformed;
 mod measure;
 mod memory_group;
 mod panics;
 mod pool;
-mod server;
+pub(crate) mod server;
 mod settings;
 mod subscriptions;
 mod tasks;
-mod tools;
+pub(crate) mod tools;
 mod validation;
-mod wire;
+pub(crate) mod wire;
 
 pub use definition::Attack;
 pub use endure::{Endured, Length, endure};

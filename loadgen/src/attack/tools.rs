@@ -20,7 +20,10 @@ pub(super) const PATTERN_PROPERTIES: &str = "pattern_properties";
 pub(super) const PATTERN: &str = "pattern";
 pub(super) const ALL_OF: &str = "all_of";
 /// Names of the fixture's tools that panic.
-pub(super) const PANICS: [&str; 3] = ["panic_inline", "panic_async", "panic_blocking"];
+pub(crate) const PANICS: [&str; 3] = ["panic_inline", "panic_async", "panic_blocking"];
+
+/// Name of the tool that returns the number of its shard.
+pub(crate) const SHARD: &str = "shard";
 
 /// Length of the result of [`LARGE_TASK`].
 const LARGE_BYTES: usize = 3_000_000;
@@ -33,6 +36,7 @@ pub fn add_tools(server: ServerBuilder) -> ServerBuilder {
     let large = Tool::new(LARGE_TASK).task(terms).run_blocking(|_: NoArguments, _| "x".repeat(LARGE_BYTES));
     let ask = Tool::new(ASK)
         .run_async(async |_: NoArguments, cx: Context| format!("{:?}", cx.ask(ListRoots::default()).await));
+    let shard = Tool::new(SHARD).run(|_: NoArguments, cx| cx.caller().shard.to_string());
     // The arguments are not converted, which would take more time than their validation.
     let validated = |name, schema: Value| {
         Tool::new(name)
@@ -49,6 +53,7 @@ pub fn add_tools(server: ServerBuilder) -> ServerBuilder {
         .tool(task)
         .tool(large)
         .tool(ask)
+        .tool(shard)
         .tool(validated(MULTIPLE_OF, object_of("list", json!({"items": {"multipleOf": 0.25}}))))
         .tool(validated(
             PATTERN_PROPERTIES,

@@ -4,7 +4,7 @@ use std::{
     collections::VecDeque,
     io::{self, ErrorKind, Read, Write},
     net::{IpAddr, SocketAddr, TcpStream},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use serde_json::Value;
@@ -20,7 +20,7 @@ use crate::{
 const TIMEOUT: Duration = Duration::from_millis(500);
 
 /// A connection.
-pub(super) struct Connection {
+pub(crate) struct Connection {
     stream: TcpStream,
     framer: Framer,
     replies: VecDeque<(Head, Vec<u8>)>,
@@ -29,7 +29,7 @@ pub(super) struct Connection {
 
 impl Connection {
     /// Connects from an address. `receive_buffer`: size of the socket's receive buffer, in bytes.
-    pub(super) fn open(
+    pub(crate) fn open(
         address: SocketAddr,
         source: IpAddr,
         receive_buffer: Option<usize>,
@@ -52,12 +52,28 @@ impl Connection {
         })
     }
 
-    pub(super) fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+    pub(crate) fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.write_all(bytes)
     }
 
+    /// Sends bytes to a server that may take long to receive them.
+    pub(crate) fn send_within(&mut self, bytes: &[u8], limit: Duration) -> io::Result<()> {
+        let until = Instant::now() + limit;
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            match self.stream.write(rest) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(count) => rest = rest.get(count..).unwrap_or_default(),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock && Instant::now() < until => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
     /// Receives bytes, without parsing them.
-    pub(super) fn receive(&mut self) -> io::Result<&[u8]> {
+    pub(crate) fn receive(&mut self) -> io::Result<&[u8]> {
         loop {
             match self.stream.read(&mut self.buffer) {
                 Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
@@ -69,7 +85,7 @@ impl Connection {
     }
 
     /// The next reply, or the next event of an event stream.
-    pub(super) fn reply(&mut self) -> io::Result<(Head, Vec<u8>)> {
+    pub(crate) fn reply(&mut self) -> io::Result<(Head, Vec<u8>)> {
         loop {
             if let Some(reply) = self.replies.pop_front() {
                 return Ok(reply);
@@ -89,19 +105,29 @@ impl Connection {
         }
     }
 
+    /// Whether the peer has sent something, or closed, without waiting for it.
+    pub(crate) fn has_input(&self) -> bool {
+        let peeked = self
+            .stream
+            .set_nonblocking(true)
+            .and_then(|()| self.stream.peek(&mut [0; 1]))
+            .map_or_else(|error| error.kind() != ErrorKind::WouldBlock, |_| true);
+        peeked | self.stream.set_nonblocking(false).is_err()
+    }
+
     /// Closes the sending side.
-    pub(super) fn half_close(&self) -> io::Result<()> {
+    pub(crate) fn half_close(&self) -> io::Result<()> {
         self.stream.shutdown(std::net::Shutdown::Write)
     }
 
     /// Closes the connection with a reset, which also leaves no port in the state TIME_WAIT.
-    pub(super) fn reset(self) {
+    pub(crate) fn reset(self) {
         let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
     }
 }
 
 /// A request of 2025-11-25, in a session if one is given.
-pub(super) fn legacy(target: &Target, session: Option<&str>, message: &Value) -> Vec<u8> {
+pub(crate) fn legacy(target: &Target, session: Option<&str>, message: &Value) -> Vec<u8> {
     let session = session.map_or(String::new(), |session| format!("Mcp-Session-Id: {session}\r\n"));
     Request::post_with(
         target,
@@ -111,18 +137,18 @@ pub(super) fn legacy(target: &Target, session: Option<&str>, message: &Value) ->
 }
 
 /// A call of a tool in 2025-11-25.
-pub(super) fn legacy_call(target: &Target, session: Option<&str>, tool: &str, arguments: &Value) -> Vec<u8> {
+pub(crate) fn legacy_call(target: &Target, session: Option<&str>, tool: &str, arguments: &Value) -> Vec<u8> {
     legacy(target, session, &call(tool, arguments))
 }
 
 /// The message that calls a tool.
-pub(super) fn call(tool: &str, arguments: &Value) -> Value {
+pub(crate) fn call(tool: &str, arguments: &Value) -> Value {
     let params = serde_json::json!({"name": tool, "arguments": arguments});
     serde_json::json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params})
 }
 
 /// A `subscriptions/listen` request for updates of resources.
-pub(super) fn listen(target: &Target, uris: &[String]) -> Vec<u8> {
+pub(crate) fn listen(target: &Target, uris: &[String]) -> Vec<u8> {
     let meta = crate::request::modern_meta();
     let params = serde_json::json!({"notifications": {"resourceSubscriptions": uris}, "_meta": meta});
     let message =
@@ -131,7 +157,7 @@ pub(super) fn listen(target: &Target, uris: &[String]) -> Vec<u8> {
 }
 
 /// Opens a session of 2025-11-25 on a connection, which it can use further. Returns its id.
-pub(super) fn open_session(
+pub(crate) fn open_session(
     connection: &mut Connection,
     target: &Target,
     capabilities: &Value,
@@ -151,7 +177,7 @@ pub(super) fn open_session(
 }
 
 /// A request for the stream of a session.
-pub(super) fn get_stream(target: &Target, session: &str) -> Vec<u8> {
+pub(crate) fn get_stream(target: &Target, session: &str) -> Vec<u8> {
     let Target { path, host, .. } = target;
     format!(
         "GET {path} HTTP/1.1\r\nHost: {host}\r\nAccept: text/event-stream\r\n\

@@ -59,15 +59,19 @@ fn main() -> ExitCode {
     for count in [0, 10, 50] {
         server = server.prompt(prompt(count));
     }
-    if let Ok(line) = std::env::var(fault_injection::PANICS_VARIABLE) {
+    let panics_at = std::env::var(fault_injection::PANICS_VARIABLE);
+    let has_attacks = std::env::var_os(attack::ATTACKS_VARIABLE).is_some();
+    if panics_at.is_ok() || has_attacks {
         server = with_panics(server);
+    }
+    if let Ok(line) = panics_at {
         let log = tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(io::stderr);
         let log = tracing_subscriber::registry().with(LevelFilter::INFO).with(log).with(PanicsAt(line));
         // If a subscriber is already set, it stays.
         let _ = tracing::subscriber::set_global_default(log);
     }
-    if std::env::var_os(attack::ATTACKS_VARIABLE).is_some() {
-        server = with_panics(attack::add_tools(server));
+    if has_attacks {
+        server = attack::add_tools(server);
     }
     let delay = fault_injection::injected_delay();
     server
@@ -107,27 +111,33 @@ macro_rules! panicking {
 
 panicking!(panic_inline panic_async panic_blocking panic_in_log);
 
-/// A log layer that panics at one message.
+/// A log layer that panics at one message. With a second word, only at such a message about this tool.
 struct PanicsAt(String);
 
 impl<S: Subscriber> Layer<S> for PanicsAt {
     fn on_event(&self, event: &Event<'_>, _context: Context<'_, S>) {
-        let mut message = Message::default();
-        event.record(&mut message);
-        if message.0 == self.0 {
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        let (message, tool) = self.0.split_once(' ').unwrap_or((&self.0, ""));
+        if fields.message == message && fields.tool.contains(tool) {
             panic_in_log();
         }
     }
 }
 
-/// The message of an event.
+/// The message of an event, and the tools that it names.
 #[derive(Default)]
-struct Message(String);
+struct Fields {
+    message: String,
+    tool: String,
+}
 
-impl Visit for Message {
+impl Visit for Fields {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        if field.name() == "message" {
-            self.0 = format!("{value:?}");
+        match field.name() {
+            "message" => self.message = format!("{value:?}"),
+            "tool" => self.tool = format!("{value:?}"),
+            _ => {}
         }
     }
 }

@@ -3,6 +3,7 @@
 mod mix;
 mod arguments;
 mod attack;
+mod chaos;
 mod output;
 mod print;
 mod load;
@@ -74,6 +75,8 @@ enum Command {
     Report(results::Report),
     /// Switch the server's optimisations off in turn, and report what each gains
     Ablate(ablate::Ablate),
+    /// Do faults to a running server under load; exit code 1 if one is not survived as it must be
+    Chaos(chaos::Chaos),
 }
 
 /// Runs the command of the process's arguments.
@@ -100,6 +103,7 @@ pub fn main() -> ExitCode {
         Command::Attack(command) => command.execute(&context),
         Command::Report(command) => command.execute(),
         Command::Ablate(command) => command.execute(&context),
+        Command::Chaos(command) => command.execute(&context),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,

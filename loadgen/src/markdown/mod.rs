@@ -1,9 +1,10 @@
-//! `docs/PERFORMANCE.md`, generated from results.
+//! `docs/PERFORMANCE.md`, generated from results, and the table of faults in `docs/RELIABILITY.md`.
 //!
 //! If several results contain a workload, the newest at full size is used (see
 //! [`Repeats::newest`](crate::repeats::Repeats::newest)). Tables have few columns, for narrow screens.
 
 mod ablation;
+mod chaos;
 mod counts;
 mod omissions;
 mod idle;
@@ -13,6 +14,7 @@ mod peers;
 mod table;
 mod budgets;
 
+pub use chaos::chaos;
 pub use provenance::COMMAND;
 
 use crate::{

@@ -5,6 +5,7 @@
 //! | [`terminal::run`], [`terminal::runs`] | who started the run; who looks over many |
 //! | [`terminal::attacks`], [`terminal::endured`] | who attacked a server |
 //! | [`terminal::ablation`], [`ablation_plot`] | who switched optimisations off |
+//! | [`terminal::chaos`] | who did faults to a server |
 //! | [`page`] | everybody: one HTML file with charts, which needs nothing else |
 //! | [`hgrm`] | HdrHistogram's plotter |
 //! | [`hlog`] | HdrHistogram's log processor and analyser |
@@ -13,6 +14,7 @@
 //! `charts` draws.
 
 mod ablation_plot;
+pub(crate) mod chaos;
 mod charts;
 mod hgrm;
 mod hlog;

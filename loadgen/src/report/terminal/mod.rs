@@ -2,6 +2,7 @@
 
 mod ablation;
 mod attacks;
+mod chaos;
 mod grid;
 mod overview;
 
@@ -10,6 +11,7 @@ use crate::result::Run;
 
 pub use ablation::ablation;
 pub use attacks::{attacks, endured};
+pub use chaos::chaos;
 pub use overview::runs;
 
 /// Writes the report of one run.
