@@ -5,17 +5,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::shared::REPORT_TIMEOUT;
+use super::collect::ANSWER_TIMEOUT;
 use crate::{http1::Status, shard::ShardHandle};
 
 /// Interval at which the responses of the shards are checked.
 const POLL_INTERVAL: Duration = Duration::from_micros(200);
 
-/// 200 where every shard responds within [`REPORT_TIMEOUT`], else 503 with the numbers of those that do not, and of those that have
+/// 200 where every shard responds within [`ANSWER_TIMEOUT`], else 503 with the numbers of those that do not, and of those that have
 /// failed and are being restarted. All shards are probed at the same time. A shard that has exited is left out: the server is then
 /// draining.
 pub(super) fn health(shards: &[ShardHandle]) -> (Status, String) {
-    let deadline = Instant::now() + REPORT_TIMEOUT;
+    let deadline = Instant::now() + ANSWER_TIMEOUT;
     let mut pending: Vec<_> = shards.iter().map(|shard| (shard, shard.probe())).collect();
     let mut failed = Vec::new();
     loop {

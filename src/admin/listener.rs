@@ -17,16 +17,11 @@ use super::{
     control::ControlRefusals,
     event_loop::EventLoop,
     pages::PageMakers,
+    sample::Sampler,
     shared::{Rejections, Shared},
     wake::Wake,
 };
-use crate::{
-    config::Limits,
-    http1::AllowedHosts,
-    memory::MemoryPressure,
-    runtime::PoolObserver,
-    shard::{FlagControl, ShardHandle},
-};
+use crate::{config::Limits, http1::AllowedHosts};
 
 /// The running admin interface. Dropping it closes its sockets and joins its threads.
 pub(crate) struct Admin {
@@ -39,16 +34,15 @@ pub(crate) struct Admin {
 }
 
 impl Admin {
-    /// Serves the health and the metrics of `shards` and of the blocking `pool` on `listener`.
+    /// Serves the health and the metrics of the server that `sampler` reads on `listener`.
     ///
     /// # Errors
     /// A thread cannot be started, or no descriptor is left.
     pub(crate) fn start(
         listener: TcpListener,
         allowed_hosts: AllowedHosts,
-        (limits, pressure): (Limits, MemoryPressure),
-        (shards, flags): (Vec<ShardHandle>, FlagControl),
-        pool: PoolObserver,
+        limits: Limits,
+        sampler: Arc<Sampler>,
         control_refusals: Arc<ControlRefusals>,
     ) -> io::Result<Self> {
         let address = listener.local_addr()?;
@@ -56,15 +50,15 @@ impl Admin {
         let shared = Arc::new(Shared {
             allowed_hosts,
             limits,
-            shards,
-            flags,
-            pool,
+            shards: sampler.shards.clone(),
+            flags: sampler.flags.clone(),
+            pool: sampler.pool.clone(),
             reports: Mutex::default(),
             rejections: Mutex::new(Rejections::new(limits.log_lines_per_second_max)),
             connections_evicted: AtomicU64::new(0),
             pages_refused: AtomicU64::new(0),
             control_refusals,
-            pressure,
+            pressure: sampler.pressure.clone(),
             draining: AtomicBool::new(false),
             released: AtomicBool::new(false),
             ended: AtomicBool::new(false),

@@ -1,13 +1,10 @@
 //! `/metrics`.
 
-use std::{
-    sync::{PoisonError, atomic::Ordering},
-    time::Instant,
-};
+use std::sync::{PoisonError, atomic::Ordering};
 
 use strum::VariantArray;
 
-use super::shared::{REPORT_TIMEOUT, Shared};
+use super::{collect::collect, shared::Shared};
 use crate::{
     http1::RejectReason,
     mcp::events_encoded,
@@ -16,8 +13,8 @@ use crate::{
     telemetry::{
         log::lines_unwritten,
         metrics::{
-            ShardReport, write_admin_refusals, write_counter, write_gauge, write_limits, write_process,
-            write_prometheus, write_rollouts, write_stages,
+            write_admin_refusals, write_counter, write_gauge, write_limits, write_process, write_prometheus,
+            write_rollouts, write_stages,
         },
     },
 };
@@ -27,7 +24,8 @@ pub(super) fn metrics(shared: &Shared) -> String {
     // Read first: the shards drain their mailboxes when they are woken to report.
     let mailboxes: Vec<_> = shared.shards.iter().map(|shard| shard.mailbox().len()).enumerate().collect();
     let mut reports = shared.reports.lock().unwrap_or_else(PoisonError::into_inner);
-    let fresh = collect_reports(&shared.shards);
+    let (fresh, _) = collect(&shared.shards, ShardHandle::report);
+    let fresh: Vec<_> = fresh.into_iter().map(|(_, report)| report).collect();
     let up: Vec<usize> = fresh.iter().map(|report| report.shard).collect();
     reports.retain(|report| !up.contains(&report.shard));
     reports.extend(fresh);
@@ -71,11 +69,4 @@ fn write_pool(out: &mut String, pool: &PoolObserver) {
     let threads = [("idle", load.idle), ("running", running), ("waiting_for_client", load.waiting)];
     let help = "Threads of the blocking pool, by what they do.";
     write_gauge(out, "corelane_blocking_threads", help, "state", threads);
-}
-
-/// Requests a report of every shard and returns those that come within [`REPORT_TIMEOUT`].
-fn collect_reports(shards: &[ShardHandle]) -> Vec<ShardReport> {
-    let requested: Vec<_> = shards.iter().map(ShardHandle::report).collect();
-    let deadline = Instant::now() + REPORT_TIMEOUT;
-    requested.into_iter().filter_map(|report| report.recv_deadline(deadline).ok()).collect()
 }

@@ -8,6 +8,7 @@
 //! the user of the server and root.
 
 mod allocator;
+mod collect;
 mod connection;
 mod control;
 mod event_loop;
@@ -18,9 +19,11 @@ mod listener;
 mod metrics;
 mod pages;
 mod response;
+mod sample;
 mod shared;
 mod wake;
 
 pub(crate) use allocator::release_free_memory;
 pub(crate) use control::{ControlListener, ControlRefusals, ControlServer, Drain, Identity};
 pub(crate) use listener::Admin;
+pub(crate) use sample::Sampler;

@@ -5,7 +5,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64},
     },
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use strum::VariantArray;
@@ -20,9 +20,6 @@ use crate::{
     shard::{FlagControl, ShardHandle},
     telemetry::{log::RateLimit, metrics::ShardReport},
 };
-
-/// How long a shard may take to report before it counts as unresponsive.
-pub(super) const REPORT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A page of the admin interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -15,6 +15,7 @@ mod directory;
 mod flags;
 mod inspection;
 mod reply;
+mod sample;
 
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +32,10 @@ pub(crate) use reply::Arena;
 pub(crate) use reply::{
     Allocator, Budget, Buffers, ConnectionRow, Connections, Fragmentation, LogLevels, Memory, ReplayRow,
     SessionRow, Sessions, ShardStatus, ShardTotals, Status, SubscriptionRow, ToolRow,
+};
+pub(crate) use sample::{
+    Counted, FlagSample, INTERVAL_MAX_MS, INTERVAL_MIN_MS, PoolSample, Sample, ShardLoad, ShardSample,
+    ToolSample, Traffic,
 };
 
 use crate::{
@@ -78,6 +83,9 @@ pub(crate) enum Request {
     Bottlenecks { seconds: u32 },
     /// Waits for `seconds`, and returns what to change.
     Advise { seconds: u32 },
+    /// Waits until `milliseconds` have passed since the last sample of this connection, or since now if it is the first one, and
+    /// returns what the server did in that time.
+    Sample { milliseconds: u32 },
     /// Starts the drain, as SIGTERM does.
     Drain,
 }
@@ -100,6 +108,7 @@ pub(crate) enum Reply {
     Rearmed(Rearmed),
     Bottlenecks(Bottlenecks),
     Advise(Advice),
+    Sample(Box<Sample>),
     Drain {
         /// Whether this request started the drain. If not, it had begun before.
         has_started: bool,
@@ -195,6 +204,7 @@ mod tests {
             Request::SetShare { flag: "a".to_owned(), percent: Percent::from_hundredths(25) },
             Request::Bottlenecks { seconds: 2 },
             Request::Advise { seconds: 2 },
+            Request::Sample { milliseconds: 1000 },
             Request::Drain,
         ] {
             let line =

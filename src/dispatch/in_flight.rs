@@ -1,7 +1,7 @@
 //! Calls in flight on one shard, and requests that await responses of other shards.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     hash::BuildHasher,
     sync::Arc,
     time::{Duration, Instant},
@@ -17,7 +17,7 @@ use super::{
     waiting_calls::WaitingCalls,
 };
 use crate::{
-    call::{ClientChannel, FirstUse},
+    call::{ClientChannel, FirstUse, Kind},
     config::Limits,
     jsonrpc::OwnedId,
     mcp::SessionKey,
@@ -480,6 +480,19 @@ impl InFlightCalls {
     /// Whether calls of a peer are in flight.
     pub(crate) fn has_calls_of(&self, peer: Option<PeerAddress>) -> bool {
         self.shares.of(PeerKey::new(peer)) > 0
+    }
+
+    /// Number of calls of each tool that has any, sorted by name. Iterates over all slots.
+    pub(crate) fn by_tool(&self) -> Vec<(Arc<str>, usize)> {
+        let mut counts = BTreeMap::<&Arc<str>, usize>::new();
+        for entry in &self.entries {
+            if let State::Filed(call) | State::Running(call, ..) = &entry.state
+                && call.callable.kind() == Kind::Tool
+            {
+                *counts.entry(call.callable.shared_name()).or_default() += 1;
+            }
+        }
+        counts.into_iter().map(|(name, count)| (Arc::clone(name), count)).collect()
     }
 
     /// Number of slots in use.

@@ -1,6 +1,10 @@
 //! Starts a server from a configuration.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 #[cfg(feature = "cli")]
 use super::listening::{check_reach, repeated};
@@ -20,7 +24,7 @@ use super::{
     watchdog::watch_shards,
 };
 use crate::{
-    admin::{ControlListener, ControlRefusals, ControlServer, Drain, Identity},
+    admin::{ControlListener, ControlRefusals, ControlServer, Drain, Identity, Sampler},
     config::{Config, Endpoint, Limits, Listen, Transport},
     http1::AllowedHosts,
     memory::MemoryPressure,
@@ -158,11 +162,28 @@ impl Server {
             Ok(handles)
         });
         match started.and_then(|()| {
-            let limits = (config.limits, pressure.clone());
+            let limits = config.limits;
+            let info = self.registry.read(|registry| registry.info.clone());
+            let sampler = Arc::new(Sampler {
+                name: info.name,
+                version: info.version,
+                started: Instant::now(),
+                shards: running.handles.clone(),
+                flags: flags.clone(),
+                pool,
+                pressure: pressure.clone(),
+                memory_max,
+            });
             let refusals = Arc::<ControlRefusals>::default();
             let hosts = admin_allowed_hosts(config, is_local);
-            running.start_admin(admin_listener, hosts, limits.clone(), pool, Arc::clone(&refusals))?;
-            self.start_control(&mut running, control_listener, limits, memory_max, refusals)?;
+            running.start_admin(
+                admin_listener,
+                hosts,
+                limits,
+                Arc::clone(&sampler),
+                Arc::clone(&refusals),
+            )?;
+            self.start_control(&mut running, control_listener, limits, sampler, refusals)?;
             watch_rollouts(flags.clone(), running.handles.clone())
                 .map_err(|error| resource("the thread that compares cohorts", &error))?;
             watch_shards(running.handles.clone(), groups, &config.limits)
@@ -185,23 +206,20 @@ impl Server {
         &self,
         running: &mut Running,
         listener: Option<ControlListener>,
-        (limits, pressure): (Limits, MemoryPressure),
-        memory_max: u64,
+        limits: Limits,
+        sampler: Arc<Sampler>,
         refusals: Arc<ControlRefusals>,
     ) -> Result<(), StartError> {
         let drain: Arc<dyn Drain> = Arc::new(DrainOnce::new(running.stopper(), &limits));
         running.drain = Some(Arc::clone(&drain));
         let Some(listener) = listener else { return Ok(()) };
-        let info = self.registry.read(|registry| registry.info.clone());
         let identity = Identity {
-            name: info.name,
-            version: info.version,
+            name: sampler.name.clone(),
+            version: sampler.version.clone(),
             listen: running.listeners.iter().map(ToString::to_string).collect(),
             admin: running.admin_address().map(|address| address.to_string()),
         };
-        let shards = (running.handles.clone(), running.flags.clone());
-        let control =
-            ControlServer::start(listener, identity, shards, (limits, pressure, memory_max), drain, refusals);
+        let control = ControlServer::start(listener, identity, limits, sampler, drain, refusals);
         running.control = Some(control.map_err(|error| resource("the control socket", &error))?);
         Ok(())
     }

@@ -19,13 +19,11 @@ use super::{
     shard_thread::{ShardGroup, ShardPlan, ThreadError, Unstarted, spawn},
 };
 use crate::{
-    admin::{Admin, ControlRefusals, ControlServer, Drain},
+    admin::{Admin, ControlRefusals, ControlServer, Drain, Sampler},
     config::{Limits, Listen, Percent},
     http1::AllowedHosts,
-    memory::MemoryPressure,
     policy::{Flag, FlagError, Flags},
     registry::Registry,
-    runtime::PoolObserver,
     shard::{FlagControl, ShardHandle},
     telemetry::metrics::ShardMetrics,
 };
@@ -226,13 +224,12 @@ impl Running {
         &mut self,
         listener: Option<TcpListener>,
         allowed_hosts: AllowedHosts,
-        limits: (Limits, MemoryPressure),
-        pool: PoolObserver,
+        limits: Limits,
+        sampler: Arc<Sampler>,
         control_refusals: Arc<ControlRefusals>,
     ) -> Result<(), StartError> {
         if let Some(listener) = listener {
-            let handles = (self.handles.clone(), self.flags.clone());
-            let admin = Admin::start(listener, allowed_hosts, limits, handles, pool, control_refusals);
+            let admin = Admin::start(listener, allowed_hosts, limits, sampler, control_refusals);
             self.admin = Some(Arc::new(admin.map_err(|error| resource("the admin interface", &error))?));
         }
         Ok(())

@@ -73,6 +73,7 @@ impl Shard {
                 connections,
                 connection_states,
                 calls_in_flight: dispatcher.calls.len(),
+                tool_calls: dispatcher.calls.by_tool(),
                 listeners: dispatcher.state.subscriptions.listeners(),
                 subscribed: dispatcher.state.subscriptions.subscribed(),
                 subscription_bytes: dispatcher.state.subscriptions.bytes(),

@@ -274,6 +274,7 @@ mod tests {
             connections: 0,
             connection_states: [0; 6],
             calls_in_flight: 0,
+            tool_calls: Vec::new(),
             listeners: 0,
             subscribed: 0,
             subscription_bytes: 0,

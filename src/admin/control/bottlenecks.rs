@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{collect::collect, shared::Shared};
+use super::{super::collect::collect, shared::Shared};
 use crate::{
     control::{Advice, AdviceRow, Bottlenecks, Fault, INTERVAL_SECONDS_MAX, Priority, ShardTimes, StageRow},
     policy::{Flag, Flags},

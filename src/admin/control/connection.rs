@@ -3,12 +3,13 @@
 use std::{
     io::{self, ErrorKind, Read, Write},
     os::unix::net::UnixStream,
+    sync::atomic::Ordering,
     time::{Duration, Instant},
 };
 
 use rustix::{net::sockopt::socket_peercred, process::geteuid};
 
-use super::{handlers, refusals::Refusal, shared::Shared};
+use super::{super::sample::Samples, handlers, refusals::Refusal, shared::Shared};
 use crate::control::{Fault, decode_request, encode_reply};
 
 /// Bytes read at a time.
@@ -23,6 +24,7 @@ pub(super) fn serve(mut stream: UnixStream, shared: &Shared) {
         return refuse(stream, shared, Refusal::PeerForbidden, message);
     }
     let mut buffer = Vec::new();
+    let mut samples = Samples::default();
     loop {
         let deadline = Instant::now() + shared.limits.control_timeout;
         let line =
@@ -36,12 +38,14 @@ pub(super) fn serve(mut stream: UnixStream, shared: &Shared) {
             Ok(request) => request,
             Err(fault) => return refuse(stream, shared, Refusal::RequestInvalid, fault.message),
         };
-        let outcome = handlers::handle(request, &stream, shared);
+        let outcome = handlers::handle(request, &stream, shared, &mut samples);
         if let Err(fault) = &outcome {
             shared.refusals.add(Refusal::CommandFailed, &fault.message);
         }
         let deadline = Instant::now() + shared.limits.control_timeout;
-        if write_all(&mut stream, &encode_reply(outcome), deadline).is_err() {
+        if write_all(&mut stream, &encode_reply(outcome), deadline).is_err()
+            || shared.ended.load(Ordering::Relaxed)
+        {
             return;
         }
     }

@@ -4,7 +4,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use tracing::info;
 
-use super::{collect::collect, shared::Shared};
+use super::{super::collect::collect, shared::Shared};
 use crate::{
     config::Percent,
     control::{CohortRow, Fault, FlagList, FlagRow, Rearmed, RolloutList, RolloutRow, ShareChange},

@@ -1,22 +1,32 @@
 //! The handlers of the requests: one for each command.
 
-use std::{os::unix::net::UnixStream, process, sync::atomic::Ordering};
+use std::{
+    os::unix::net::UnixStream,
+    process,
+    sync::atomic::Ordering,
+    thread,
+    time::{Duration, Instant},
+};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tracing::info;
 
 use super::{
-    super::allocator::allocator,
+    super::{
+        allocator::allocator,
+        collect::collect,
+        sample::{Samples, shard_state},
+    },
     bottlenecks::{advice, bottlenecks},
-    collect::{Inspections, collect},
+    collect::Inspections,
     flag_handlers,
     shared::Shared,
 };
 use crate::{
     config::LogLevel,
     control::{
-        Allocator, Buffers, Connections, Fault, Fragmentation, LogLevels, Memory, Reply, Request, Sessions,
-        ShardStatus, Status, TOP_MAX, ToolRow, View,
+        Allocator, Buffers, Connections, Fault, Fragmentation, INTERVAL_MAX_MS, INTERVAL_MIN_MS, LogLevels,
+        Memory, Reply, Request, Sample, Sessions, ShardStatus, Status, TOP_MAX, ToolRow, View,
     },
     profile::{Profile, ProfileOptions, SampledThreads, capture},
     shard::ShardHandle,
@@ -29,11 +39,19 @@ use crate::{
 /// Ratio of fragmentation above which it is high.
 const FRAGMENTATION_MAX: f64 = 0.5;
 
-/// Executes a command of a client.
+/// Interval at which a sample that waits checks whether the server has ended or its client has gone.
+const SAMPLE_POLL_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Executes a command of a client. `samples`: those of its connection.
 ///
 /// # Errors
 /// Why it cannot be executed.
-pub(super) fn handle(request: Request, client: &UnixStream, shared: &Shared) -> Result<Reply, Fault> {
+pub(super) fn handle(
+    request: Request,
+    client: &UnixStream,
+    shared: &Shared,
+    samples: &mut Samples,
+) -> Result<Reply, Fault> {
     // Of a request that takes time.
     let is_cancelled = || is_draining(shared) || shared.ended.load(Ordering::Relaxed) || has_closed(client);
     match request {
@@ -60,6 +78,9 @@ pub(super) fn handle(request: Request, client: &UnixStream, shared: &Shared) -> 
             bottlenecks(shared, seconds, is_cancelled).map(Reply::Bottlenecks)
         }
         Request::Advise { seconds } => advice(shared, seconds, is_cancelled).map(Reply::Advise),
+        Request::Sample { milliseconds } => {
+            sample(milliseconds, client, shared, samples).map(|sample| Reply::Sample(Box::new(sample)))
+        }
         Request::Drain => Ok(Reply::Drain { has_started: shared.drain.start(None) }),
     }
 }
@@ -96,6 +117,33 @@ fn is_draining(shared: &Shared) -> bool {
     shared.drain.has_started() || shared.shards.iter().any(ShardHandle::is_draining)
 }
 
+/// Waits for the end of an interval, and returns its sample; earlier if the client has gone or the server ends.
+fn sample(
+    milliseconds: u32,
+    client: &UnixStream,
+    shared: &Shared,
+    samples: &mut Samples,
+) -> Result<Sample, Fault> {
+    if !(INTERVAL_MIN_MS..=INTERVAL_MAX_MS).contains(&milliseconds) {
+        let message =
+            format!("the interval is {milliseconds} ms; it may be {INTERVAL_MIN_MS} to {INTERVAL_MAX_MS} ms");
+        return Err(Fault::new("interval_out_of_range", message));
+    }
+    let interval = Duration::from_millis(milliseconds.into());
+    let age = samples.age().unwrap_or_else(|| {
+        samples.begin(&shared.sampler);
+        Duration::ZERO
+    });
+    let due = Instant::now() + interval.saturating_sub(age);
+    loop {
+        let left = due.saturating_duration_since(Instant::now());
+        if left.is_zero() || has_closed(client) || shared.ended.load(Ordering::Relaxed) {
+            return Ok(samples.next(&shared.sampler, TOP_MAX));
+        }
+        thread::sleep(left.min(SAMPLE_POLL_INTERVAL));
+    }
+}
+
 /// Checks a number of rows.
 fn within(top: usize) -> Result<usize, Fault> {
     if top <= TOP_MAX {
@@ -127,13 +175,6 @@ fn status(shared: &Shared) -> Status {
 }
 
 fn shard_status(shard: &ShardHandle, report: Option<&ShardReport>) -> ShardStatus {
-    let state = match report {
-        _ if shard.has_ended() => "ended",
-        _ if shard.is_down() => "restarting",
-        None => "unresponsive",
-        Some(_) if shard.is_draining() => "draining",
-        Some(_) => "running",
-    };
     let counted = report.map(|report| ShardStatus {
         connections: report.connections,
         calls_in_flight: report.calls_in_flight,
@@ -145,7 +186,7 @@ fn shard_status(shard: &ShardHandle, report: Option<&ShardReport>) -> ShardStatu
     });
     ShardStatus {
         shard: shard.number(),
-        state: state.to_owned(),
+        state: shard_state(shard, report.is_some()).to_owned(),
         mailbox_messages: shard.mailbox().len(),
         ..counted.unwrap_or_default()
     }

@@ -2,7 +2,7 @@
 //! the protocol is in `control/mod.rs`.
 //!
 //! One thread accepts, and each connection has a thread, at most `control_connections_max`. A shard that does not answer delays a
-//! reply by [`ANSWER_TIMEOUT`](collect::ANSWER_TIMEOUT) and is listed in it.
+//! reply by [`ANSWER_TIMEOUT`](super::collect::ANSWER_TIMEOUT) and is listed in it.
 
 mod bottlenecks;
 mod collect;
@@ -30,12 +30,8 @@ pub(crate) use refusals::ControlRefusals;
 pub(crate) use shared::{Drain, Identity};
 
 use self::shared::{Place, Shared};
-use super::wake::Wake;
-use crate::{
-    config::Limits,
-    memory::MemoryPressure,
-    shard::{FlagControl, ShardHandle},
-};
+use super::{sample::Sampler, wake::Wake};
+use crate::config::Limits;
 
 /// Delay after which a failed accept is retried.
 const ACCEPT_RETRY: Duration = Duration::from_millis(10);
@@ -49,22 +45,21 @@ pub(crate) struct ControlServer {
 }
 
 impl ControlServer {
-    /// Serves a control socket of these shards and their flags. `limits`: those of the server, its memory pressure, and the memory that it may use.
+    /// Serves a control socket of the server that `sampler` reads.
     ///
     /// # Errors
     /// The thread cannot be started, or no descriptor is left.
     pub(crate) fn start(
         listener: ControlListener,
         identity: Identity,
-        (shards, flags): (Vec<ShardHandle>, FlagControl),
-        (limits, pressure, memory_max): (Limits, MemoryPressure, u64),
+        limits: Limits,
+        sampler: Arc<Sampler>,
         drain: Arc<dyn Drain>,
         refusals: Arc<ControlRefusals>,
     ) -> io::Result<Self> {
         let ControlListener { listener, file, path } = listener;
         listener.set_nonblocking(true)?;
-        let memory = (pressure, memory_max);
-        let shared = Arc::new(Shared::new(identity, shards, flags, limits, memory, drain, refusals));
+        let shared = Arc::new(Shared::new(identity, limits, sampler, drain, refusals));
         let wake = Arc::new(Wake::new()?);
         let (accepting, woken) = (Arc::clone(&shared), Arc::clone(&wake));
         let thread = thread::Builder::new()

@@ -8,7 +8,7 @@ use std::{
     time::Instant,
 };
 
-use super::refusals::ControlRefusals;
+use super::{super::sample::Sampler, refusals::ControlRefusals};
 use crate::{
     config::Limits,
     memory::MemoryPressure,
@@ -39,6 +39,7 @@ pub(super) struct Shared {
     pub(super) started: Instant,
     pub(super) shards: Vec<ShardHandle>,
     pub(super) flags: FlagControl,
+    pub(super) sampler: Arc<Sampler>,
     pub(super) limits: Limits,
     pub(super) pressure: MemoryPressure,
     /// The memory that the process may use, in bytes.
@@ -54,21 +55,20 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn new(
         identity: Identity,
-        shards: Vec<ShardHandle>,
-        flags: FlagControl,
         limits: Limits,
-        (pressure, memory_max): (MemoryPressure, u64),
+        sampler: Arc<Sampler>,
         drain: Arc<dyn Drain>,
         refusals: Arc<ControlRefusals>,
     ) -> Self {
         Self {
             identity,
             started: Instant::now(),
-            shards,
-            flags,
+            shards: sampler.shards.clone(),
+            flags: sampler.flags.clone(),
             limits,
-            pressure,
-            memory_max,
+            pressure: sampler.pressure.clone(),
+            memory_max: sampler.memory_max,
+            sampler,
             drain,
             refusals,
             connections: AtomicUsize::new(0),

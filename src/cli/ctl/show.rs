@@ -39,6 +39,7 @@ pub(super) fn show(reply: &Reply) -> String {
             show_bottlenecks(bottlenecks, width) + &show_unresponsive(&bottlenecks.unresponsive)
         }
         Reply::Advise(advice) => show_advice(advice, width) + &show_unresponsive(&advice.unresponsive),
+        Reply::Sample(sample) => format!("{:.0} requests/s\n", sample.total.traffic.requests_per_second),
         Reply::Drain { has_started: true } => "the drain has begun\n".to_owned(),
         Reply::Drain { has_started: false } => "the drain had begun before\n".to_owned(),
     }

@@ -72,6 +72,16 @@ impl ToolSeries {
     }
 }
 
+/// Calls of one tool.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ToolCounts {
+    pub(crate) latencies: Distribution,
+    /// Failed calls.
+    pub(crate) failed: u64,
+    /// Those of them whose result has `isError`; the others are rejections too.
+    pub(crate) error_results: u64,
+}
+
 /// Metrics of one shard. A clone shares the latencies with the shard, which continues recording; its cost depends neither on the
 /// number of tools nor on the number of samples.
 #[derive(Clone)]
@@ -234,6 +244,36 @@ impl ShardMetrics {
     #[must_use]
     pub fn replies(&self) -> u64 {
         self.methods.iter().map(|method| method.distribution().len()).sum()
+    }
+
+    /// The latencies of all methods.
+    pub(crate) fn latencies(&self) -> Distribution {
+        let mut all = Distribution::default();
+        self.methods.iter().for_each(|method| all.add(method.distribution()));
+        all
+    }
+
+    /// The latencies and failures of each tool, by name.
+    pub(crate) fn tool_counts(&self) -> impl Iterator<Item = (&str, ToolCounts)> {
+        self.tools.0.iter().map(|tool| {
+            let failures = <ToolFailure as strum::VariantArray>::VARIANTS.iter();
+            let counts = ToolCounts {
+                latencies: tool.distribution(),
+                failed: failures.map(|failure| tool.failures(*failure)).sum(),
+                error_results: tool.failures(ToolFailure::Error),
+            };
+            (&*tool.name, counts)
+        })
+    }
+
+    /// Rejections by reason.
+    pub(crate) fn refusals_by_reason(&self) -> &BTreeMap<&'static str, u64> {
+        &self.refusals
+    }
+
+    /// Counts of events.
+    pub(crate) fn all_events(&self) -> &BTreeMap<&'static str, u64> {
+        &self.events
     }
 
     /// Time spent in turns with work.

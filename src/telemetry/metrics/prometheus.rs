@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     fmt::{self, Write},
+    sync::Arc,
     time::Duration,
 };
 
@@ -46,6 +47,8 @@ pub struct ShardReport {
     pub connection_states: ConnectionStates,
     /// Number of calls in flight.
     pub calls_in_flight: usize,
+    /// Calls in flight of each tool that has any.
+    pub tool_calls: Vec<(Arc<str>, usize)>,
     /// Number of open subscriptions, and of legacy sessions with subscriptions.
     pub listeners: usize,
     /// Number of topics in all subscriptions.
@@ -490,6 +493,7 @@ mod tests {
             connections: 5,
             connection_states: [2, 1, 1, 0, 1, 0],
             calls_in_flight: 0,
+            tool_calls: Vec::new(),
             listeners: 2,
             subscribed: 3,
             subscription_bytes: 30,
