@@ -20,6 +20,7 @@ need python3 python3
 python3 -c 'import ensurepip' 2>/dev/null || install_packages python3-venv
 need strace strace
 need prlimit util-linux
+need script bsdutils
 need curl curl
 need openssl openssl
 PATH="$PATH:/usr/sbin"

@@ -539,6 +539,7 @@ fn help_has_an_example_for_each_command_and_completions_name_them() {
         "log-level",
         "bottlenecks",
         "advise",
+        "top",
         "drain",
     ];
     for command in commands {

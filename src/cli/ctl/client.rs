@@ -42,24 +42,41 @@ pub(super) fn explain(error: &io::Error) -> String {
 /// Sends a request and waits for the reply.
 ///
 /// # Errors
-/// One line: the request was rejected, or the server closed the connection or does not answer.
+/// As [`Connection::exchange`].
 pub(super) fn exchange(stream: UnixStream, request: Request) -> Result<Reply, String> {
-    let timeout = timeout(&request);
-    let line = exchange_lines(stream, request, timeout).map_err(|error| match error.kind() {
-        ErrorKind::WouldBlock | ErrorKind::TimedOut => {
-            format!("the server has not answered within {} s", timeout.as_secs())
+    Connection::new(stream).exchange(request)
+}
+
+/// A connection, for any number of requests.
+pub(super) struct Connection(BufReader<UnixStream>);
+
+impl Connection {
+    pub(super) fn new(stream: UnixStream) -> Self {
+        Self(BufReader::new(stream))
+    }
+
+    /// Sends a request and waits for the reply.
+    ///
+    /// # Errors
+    /// One line: the request was rejected, or the server closed the connection or does not answer.
+    pub(super) fn exchange(&mut self, request: Request) -> Result<Reply, String> {
+        let timeout = timeout(&request);
+        let line = exchange_lines(&mut self.0, request, timeout).map_err(|error| match error.kind() {
+            ErrorKind::WouldBlock | ErrorKind::TimedOut => {
+                format!("the server has not answered within {} s", timeout.as_secs())
+            }
+            ErrorKind::UnexpectedEof => {
+                "the server closed the connection without a reply; it may have ended".to_owned()
+            }
+            _ => format!("the connection to the server failed: {error}"),
+        })?;
+        let frame: ReplyFrame = serde_json::from_slice(&line).map_err(|error| {
+            format!("the reply is not understood ({error}); remedy: use the ctl of the server's version")
+        })?;
+        match frame.outcome {
+            Outcome::Reply(reply) => Ok(reply),
+            Outcome::Error(fault) => Err(format!("{} ({})", fault.message, fault.reason)),
         }
-        ErrorKind::UnexpectedEof => {
-            "the server closed the connection without a reply; it may have ended".to_owned()
-        }
-        _ => format!("the connection to the server failed: {error}"),
-    })?;
-    let frame: ReplyFrame = serde_json::from_slice(&line).map_err(|error| {
-        format!("the reply is not understood ({error}); remedy: use the ctl of the server's version")
-    })?;
-    match frame.outcome {
-        Outcome::Reply(reply) => Ok(reply),
-        Outcome::Error(fault) => Err(format!("{} ({})", fault.message, fault.reason)),
     }
 }
 
@@ -69,11 +86,17 @@ fn timeout(request: &Request) -> Duration {
         Request::Profile { seconds, .. } | Request::Bottlenecks { seconds } | Request::Advise { seconds } => {
             REPLY_TIMEOUT + Duration::from_secs((*seconds).into())
         }
+        Request::Sample { milliseconds } => REPLY_TIMEOUT + Duration::from_millis((*milliseconds).into()),
         _ => REPLY_TIMEOUT,
     }
 }
 
-fn exchange_lines(mut stream: UnixStream, request: Request, timeout: Duration) -> io::Result<Vec<u8>> {
+fn exchange_lines(
+    reader: &mut BufReader<UnixStream>,
+    request: Request,
+    timeout: Duration,
+) -> io::Result<Vec<u8>> {
+    let stream = reader.get_mut();
     stream.set_read_timeout(Some(timeout))?;
     stream.set_write_timeout(Some(REPLY_TIMEOUT))?;
     let mut line = serde_json::to_vec(&RequestFrame { version: VERSION, request })?;
@@ -81,7 +104,7 @@ fn exchange_lines(mut stream: UnixStream, request: Request, timeout: Duration) -
     // A server that rejects the connection closes it before it has read this, and its reply explains why.
     let sent = stream.write_all(&line);
     let mut reply = Vec::new();
-    BufReader::new(stream.take(REPLY_BYTES_MAX)).read_until(b'\n', &mut reply)?;
+    reader.take(REPLY_BYTES_MAX).read_until(b'\n', &mut reply)?;
     if reply.pop() != Some(b'\n') {
         return Err(sent.err().unwrap_or_else(|| ErrorKind::UnexpectedEof.into()));
     }

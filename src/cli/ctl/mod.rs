@@ -7,12 +7,14 @@ mod flags;
 mod profile;
 mod show;
 mod table;
+mod top;
 
-use std::{io, path::PathBuf};
+use std::{io, os::unix::net::UnixStream, path::PathBuf};
 
 use clap::{Args, Subcommand};
 use flags::{FlagsCommand, RolloutCommand};
 use profile::ProfileArguments;
+use top::TopArguments;
 
 use crate::{
     config::LogLevel,
@@ -96,6 +98,7 @@ enum CtlCommand {
         #[command(subcommand)]
         command: Option<RolloutCommand>,
     },
+
     /// Show where requests spend their time, by stage, and what the shards do: work, polling, sleep, kernel
     #[command(after_help = "Example:\n  corelane ctl bottlenecks --seconds 10")]
     Bottlenecks(Observed),
@@ -103,6 +106,13 @@ enum CtlCommand {
     /// Say which flag or limit to change, and for which figures; nothing, if no change is needed
     #[command(after_help = "Example:\n  corelane ctl advise --seconds 10")]
     Advise(Observed),
+
+    /// Watch the server live: throughput, latencies, errors, load and memory of each shard and tool
+    #[command(
+        after_help = "Keys: q quits, p pauses, left and right choose the column that sorts, r reverses, tab changes the table, \
+        up and down scroll.\n\nExamples:\n  corelane ctl top\n  corelane ctl top --json --interval 5 --count 12"
+    )]
+    Top(TopArguments),
 
     /// Start the drain, as SIGTERM does: calls in flight are finished, then the server exits
     #[command(after_help = "Example:\n  corelane ctl drain")]
@@ -148,6 +158,7 @@ impl CtlCommand {
             Self::Rollout { command } => RolloutCommand::request(command.as_ref())?,
             Self::Bottlenecks(observed) => Request::Bottlenecks { seconds: observed.seconds },
             Self::Advise(observed) => Request::Advise { seconds: observed.seconds },
+            Self::Top(top) => top.request(),
             Self::Drain => Request::Drain,
         })
     }
@@ -158,9 +169,21 @@ impl CtlCommand {
 /// # Errors
 /// One line: there is no server, or more than one; or the request was rejected.
 pub(super) fn ctl(arguments: &CtlArguments) -> Result<(), Vec<String>> {
+    if let CtlCommand::Top(top) = &arguments.command {
+        return top.run(|| connect(arguments), arguments.json).map_err(|error| vec![error]);
+    }
     let text = reply_text(arguments).map_err(|error| vec![error])?;
     log::print(io::stdout(), text);
     Ok(())
+}
+
+/// Connects to the server that the arguments name, or to the only one.
+fn connect(arguments: &CtlArguments) -> Result<UnixStream, String> {
+    match &arguments.socket {
+        Some(path) => client::connect(path)
+            .map_err(|error| format!("cannot connect to {}: {}", path.display(), client::explain(&error))),
+        None => find::only_server(),
+    }
 }
 
 fn reply_text(arguments: &CtlArguments) -> Result<String, String> {
@@ -170,11 +193,7 @@ fn reply_text(arguments: &CtlArguments) -> Result<String, String> {
         _ => None,
     };
     let request = arguments.command.request()?;
-    let stream = match &arguments.socket {
-        Some(path) => client::connect(path)
-            .map_err(|error| format!("cannot connect to {}: {}", path.display(), client::explain(&error)))?,
-        None => find::only_server()?,
-    };
+    let stream = connect(arguments)?;
     let reply = client::exchange(stream, request)?;
     if let (Some(output), Reply::Profile(profile)) = (output, &reply) {
         return profile::write(output, profile, arguments.json);

@@ -57,7 +57,7 @@ fn trimmed(text: &str) -> String {
 }
 
 /// A text without control characters, which could change how the terminal shows it.
-fn printable(text: &str) -> String {
+pub(super) fn printable(text: &str) -> String {
     text.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect()
 }
 
