@@ -10,7 +10,7 @@ use rustix::event::PollFlags;
 
 use super::{
     pages::Job,
-    response::{Answer, Response, encode},
+    response::{Answer, Response, TEXT, encode},
     shared::{Page, Shared},
 };
 use crate::{
@@ -152,8 +152,13 @@ impl Connection {
     /// Answers that too many requests for a page wait.
     pub(super) fn refuse(&mut self, job: &Job, shared: &Shared, now: Instant) -> Step {
         let status = Status::ServiceUnavailable;
-        let response =
-            encode(status, "Retry-After: 1\r\n", job.has_body, "too many requests for this page wait\n");
+        let response = encode(
+            status,
+            TEXT,
+            "Retry-After: 1\r\n",
+            job.has_body,
+            "too many requests for this page wait\n",
+        );
         self.respond(response, shared, now)
     }
 

@@ -161,12 +161,17 @@ impl EventLoop {
         }
     }
 
-    /// Whether a job may wait. Metrics may take half of the connections; the others are reserved for health.
+    /// Whether a job may wait. Metrics may take half of the connections and the dashboard a quarter; the others are reserved for
+    /// health.
     fn has_place(&self, job: Job) -> bool {
-        let metrics_max = (self.shared.limits.admin_connections_max / 2).max(1);
-        let waiting =
-            self.connections.iter().filter(|connection| connection.awaited() == Some(Page::Metrics));
-        job.page != Page::Metrics || waiting.count() < metrics_max
+        let connections_max = self.shared.limits.admin_connections_max;
+        let waiting_max = match job.page {
+            Page::Metrics => connections_max / 2,
+            Page::Dashboard => connections_max / 4,
+            Page::Health | Page::Readiness => return true,
+        };
+        let waiting = self.connections.iter().filter(|connection| connection.awaited() == Some(job.page));
+        waiting.count() < waiting_max.max(1)
     }
 
     fn take_responses(&mut self) {

@@ -59,6 +59,7 @@ impl Admin {
             pages_refused: AtomicU64::new(0),
             control_refusals,
             pressure: sampler.pressure.clone(),
+            sampler,
             draining: AtomicBool::new(false),
             released: AtomicBool::new(false),
             ended: AtomicBool::new(false),

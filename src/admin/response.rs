@@ -2,7 +2,10 @@
 
 use std::sync::PoisonError;
 
-use super::shared::{Page, Shared};
+use super::{
+    dashboard::{PAGE, PAGE_HEADERS},
+    shared::{Page, Shared},
+};
 use crate::http1::{Field, Flow, Handler, Method, RejectReason, Request, RequestHead, Status, path};
 
 /// Handles the one request of a connection.
@@ -24,10 +27,15 @@ pub(super) enum Response {
     },
 }
 
+/// Media types of the responses.
+pub(super) const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+pub(super) const HTML: &str = "text/html; charset=utf-8";
+pub(super) const JSON: &str = "application/json";
+
 /// Encodes a response: `extra` are further header lines, each with its CRLF.
-pub(super) fn encode(status: Status, extra: &str, has_body: bool, body: &str) -> Vec<u8> {
+pub(super) fn encode(status: Status, media_type: &str, extra: &str, has_body: bool, body: &str) -> Vec<u8> {
     let mut response = format!(
-        "HTTP/1.1 {}\r\nContent-Length: {}\r\nContent-Type: text/plain; version=0.0.4; charset=utf-8\r\n\
+        "HTTP/1.1 {}\r\nContent-Length: {}\r\nContent-Type: {media_type}\r\n\
          Cache-Control: no-store\r\n{extra}Connection: close\r\n\r\n",
         status.line(),
         body.len()
@@ -38,6 +46,10 @@ pub(super) fn encode(status: Status, extra: &str, has_body: bool, body: &str) ->
     response.into_bytes()
 }
 
+/// The paths that are served, all for reading only.
+const PATHS: [&[u8]; 7] =
+    [b"/", b"/dashboard", b"/dashboard.json", b"/healthz", b"/livez", b"/metrics", b"/readyz"];
+
 impl Answer<'_> {
     /// Counts the rejection and sets its response.
     pub(super) fn reject(&mut self, reason: RejectReason, head: Option<(&RequestHead, &[u8])>) {
@@ -45,7 +57,7 @@ impl Answer<'_> {
         let has_body = head.is_none_or(|(head, _)| head.method != Method::Head);
         let extra = if reason == RejectReason::VerbNotAllowed { "Allow: GET, HEAD\r\n" } else { "" };
         let body = format!("{}\n", reason.message());
-        self.response = Some(Response::Encoded(encode(reason.status(), extra, has_body, &body)));
+        self.response = Some(Response::Encoded(encode(reason.status(), TEXT, extra, has_body, &body)));
     }
 
     fn handle_head(&mut self, head: &RequestHead, bytes: &[u8]) {
@@ -58,7 +70,7 @@ impl Answer<'_> {
     fn answer(&mut self, head: &RequestHead, bytes: &[u8]) -> Result<(), RejectReason> {
         let host = self.shared.allowed_hosts.check(head, bytes)?;
         let path = path(head.target(bytes), host)?;
-        if !matches!(path, b"/healthz" | b"/livez" | b"/readyz" | b"/metrics") {
+        if !PATHS.contains(&path) {
             return Err(RejectReason::PathUnknown);
         }
         if !matches!(head.method, Method::Get | Method::Head) {
@@ -68,12 +80,16 @@ impl Answer<'_> {
         if head.origin(bytes) != Field::Absent {
             return Err(RejectReason::OriginForbidden);
         }
-        let page = match path {
-            b"/metrics" => Page::Metrics,
-            b"/readyz" => Page::Readiness,
-            _ => Page::Health,
-        };
-        self.response = Some(Response::Page { page, has_body: head.method == Method::Get });
+        let has_body = head.method == Method::Get;
+        let page = |page| Response::Page { page, has_body };
+        self.response = Some(match path {
+            b"/" => Response::Encoded(encode(Status::Found, TEXT, "Location: dashboard\r\n", has_body, "")),
+            b"/dashboard" => Response::Encoded(encode(Status::Ok, HTML, &PAGE_HEADERS, has_body, PAGE)),
+            b"/dashboard.json" => page(Page::Dashboard),
+            b"/metrics" => page(Page::Metrics),
+            b"/readyz" => page(Page::Readiness),
+            _ => page(Page::Health),
+        });
         Ok(())
     }
 }

@@ -11,7 +11,7 @@ use std::{
 use strum::VariantArray;
 use tracing::warn;
 
-use super::control::ControlRefusals;
+use super::{control::ControlRefusals, sample::Sampler};
 use crate::{
     config::Limits,
     http1::{AllowedHosts, RejectReason, RequestHead, excerpt},
@@ -30,6 +30,8 @@ pub(super) enum Page {
     Readiness,
     /// `/metrics`.
     Metrics,
+    /// `/dashboard.json`.
+    Dashboard,
 }
 
 /// Rejected requests of the admin address, counted by reason, and the rate limit of their log lines.
@@ -67,6 +69,7 @@ pub(super) struct Shared {
     pub(super) shards: Vec<ShardHandle>,
     pub(super) flags: FlagControl,
     pub(super) pool: PoolObserver,
+    pub(super) sampler: Arc<Sampler>,
     /// The last report of each shard, used where a shard misses a scrape: counters must not decrease. Locked while shards
     /// report, so that one scrape at a time requests reports.
     pub(super) reports: Mutex<Vec<ShardReport>>,

@@ -15,6 +15,8 @@ pub enum Status {
     Accepted,
     /// 204
     NoContent,
+    /// 302
+    Found,
     /// 400
     BadRequest,
     /// 403
@@ -59,6 +61,7 @@ impl Status {
             Self::Ok => "200 OK",
             Self::Accepted => "202 Accepted",
             Self::NoContent => "204 No Content",
+            Self::Found => "302 Found",
             Self::BadRequest => "400 Bad Request",
             Self::Forbidden => "403 Forbidden",
             Self::NotFound => "404 Not Found",
