@@ -4,7 +4,11 @@
 
 mod support;
 
-use std::{net::SocketAddr, thread, time::Duration};
+use std::{
+    net::SocketAddr,
+    thread,
+    time::{Duration, Instant},
+};
 
 use corelane::{Limits, NoArguments, Running, Server, ServerBuilder, Tool, demo};
 use serde_json::{Value, json};
@@ -133,5 +137,33 @@ fn notification_is_timed_while_it_is_written_to_its_subscribers() {
         peer.request(&PeerRequest::call("touch", json!({"uri": "demo://counter"}))).result().clone();
     assert!(touched["isError"].is_null(), "{touched}");
     eventually("a published event", || stage(admin(&running), "other", "publish").1 == 1.0);
+    end(running);
+}
+
+#[test]
+fn polls_of_async_handlers_are_neither_polling_nor_sleep_of_their_shard() {
+    const CALLS: u32 = 10;
+    let tool = Tool::new("tool").run_async(async |_: NoArguments, _| {
+        corelane::time::sleep(Duration::from_millis(1)).await;
+        thread::sleep(TOOL);
+    });
+    let running = start(Server::builder("stages", "0").tool(tool), 1);
+    let idle = || -> f64 {
+        ["spin", "sleep"]
+            .iter()
+            .map(|kind| support::metric(admin(&running), &format!("corelane_shard_{kind}_seconds_total")))
+            .sum()
+    };
+    let mut peer = connect(&running);
+    let began = Instant::now();
+    let before = idle();
+    for _ in 0..CALLS {
+        assert!(peer.request(&PeerRequest::call("tool", json!({}))).error().is_null());
+    }
+    let idle = idle() - before;
+    let elapsed = began.elapsed();
+    // A report comes from the shard, and its last sleep may have begun before it.
+    let polls = TOOL * (CALLS - 1);
+    assert!(idle + polls.as_secs_f64() <= elapsed.as_secs_f64(), "{idle} s idle of {elapsed:?}");
     end(running);
 }

@@ -23,6 +23,12 @@ impl Dispatcher {
         }
     }
 
+    /// Takes the time of all polls of tasks since the last call.
+    #[inline]
+    pub(crate) fn take_polled(&self) -> Duration {
+        self.runner.take_polled()
+    }
+
     /// Begins to handle input of a connection.
     #[inline]
     pub(crate) fn enter_input(&mut self, socket: SocketId) {

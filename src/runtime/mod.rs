@@ -24,6 +24,7 @@ use std::{
     rc::Rc,
     sync::{Arc, atomic::AtomicBool},
     task::{self, Poll},
+    time::Duration,
 };
 
 use futures_lite::FutureExt;
@@ -141,6 +142,12 @@ impl Runner {
     /// Publishes the polls of tasks there from now on. Called on the thread of the shard.
     pub(crate) fn set_turn_status(&mut self, turn: Arc<TurnStatus>) {
         self.polls = Some(PollObserver::install(turn, self.limits.turn_slow));
+    }
+
+    /// Takes the time of all polls of tasks since the last call.
+    #[inline]
+    pub(crate) fn take_polled(&self) -> Duration {
+        self.polls.as_ref().map_or(Duration::ZERO, |polls| polls.take_polled())
     }
 
     /// Takes the polls that took longer than `turn_slow`.

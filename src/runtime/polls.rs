@@ -2,7 +2,7 @@
 //! as a turn of its own, for the watchdog, and reported to the shard when it has ended.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
@@ -21,6 +21,8 @@ pub(crate) struct PollObserver {
     slow: Duration,
     /// Polls that took longer than `slow`.
     slow_polls: RefCell<Vec<SlowPoll>>,
+    /// Time of all polls since it was taken.
+    polled: Cell<Duration>,
 }
 
 /// A poll that took long.
@@ -45,7 +47,7 @@ impl TaskOf {
 impl PollObserver {
     /// An observer that publishes there, of polls on the calling thread.
     pub(super) fn install(turn: Arc<TurnStatus>, slow: Duration) -> Rc<Self> {
-        let observer = Rc::new(Self { turn, slow, slow_polls: RefCell::default() });
+        let observer = Rc::new(Self { turn, slow, slow_polls: RefCell::default(), polled: Cell::default() });
         CURRENT.set(Some(Rc::clone(&observer)));
         observer
     }
@@ -58,6 +60,12 @@ impl PollObserver {
 
     pub(super) fn take(&self) -> Vec<SlowPoll> {
         self.slow_polls.take()
+    }
+
+    /// Takes the time of all polls since the last call.
+    #[inline]
+    pub(super) fn take_polled(&self) -> Duration {
+        self.polled.take()
     }
 }
 
@@ -95,6 +103,7 @@ impl Drop for EndPoll<'_> {
     fn drop(&mut self) {
         self.observer.turn.end();
         let took = self.began.elapsed();
+        self.observer.polled.set(self.observer.polled.get() + took);
         if took >= self.observer.slow {
             let name = self.task.map(|task| Arc::clone(&task.name));
             self.observer.slow_polls.borrow_mut().push(SlowPoll { name, took });

@@ -232,7 +232,10 @@ impl Shard {
                 self.end_spin(asleep_since);
                 self.sleep().await?;
                 last_work = Instant::now();
-                self.pipeline.metrics().add_sleep(last_work.saturating_duration_since(asleep_since));
+                let slept = last_work.saturating_duration_since(asleep_since);
+                // The executor polls tasks meanwhile.
+                let polled = self.dispatcher().take_polled();
+                self.pipeline.metrics().add_sleep(slept.saturating_sub(polled));
             }
             let every = if self.dispatcher().calls.len() > 0 { EXECUTOR_TURN } else { EXECUTOR_TURN_IDLE };
             if self.now.saturating_duration_since(self.executor_turn) >= every {
@@ -310,10 +313,11 @@ impl Shard {
         worked
     }
 
-    /// Counts the time since the last turn, if that had no work.
+    /// Counts the time since the last turn, if that had no work, without that of tasks.
     fn end_spin(&mut self, now: Instant) {
+        let polled = self.dispatcher().take_polled();
         if let Some(since) = self.spins_since.take() {
-            self.pipeline.metrics().add_spin(now.saturating_duration_since(since));
+            self.pipeline.metrics().add_spin(now.saturating_duration_since(since).saturating_sub(polled));
         }
     }
 
