@@ -14,7 +14,7 @@ pub enum Position {
     Without(Flag),
     /// All flags off.
     AllOff,
-    /// All flags on, and no histograms of latencies.
+    /// All flags on, no histograms of latencies, and no samples of stages.
     Unobserved,
 }
 
@@ -55,7 +55,8 @@ impl Position {
             Flag::JsonBackend => format!("{flag} = {:?}\n", flag.position(is_on)),
             _ => format!("{flag} = {is_on}\n"),
         });
-        format!("[performance]\n{}", lines.collect::<String>())
+        let observed = if self == Self::Unobserved { "[limits]\nstage_sample_interval = 0\n" } else { "" };
+        format!("[performance]\n{}{observed}", lines.collect::<String>())
     }
 }
 
@@ -80,5 +81,6 @@ mod tests {
         assert!(text.contains("json_backend = \"serde\"\n") && text.contains("zero_copy = true\n"), "{text}");
         assert_eq!(Position::AllOff.configuration().matches("= false").count(), Flag::ALL.len() - 1);
         assert!(!Position::AllOn.configuration().contains("false"));
+        assert!(Position::Unobserved.configuration().ends_with("stage_sample_interval = 0\n"));
     }
 }

@@ -69,8 +69,8 @@ impl Ablation<'_> {
             "Commit {}; {}, {} cores, Linux {}; rounds: {rounds}, on and off in turn, each by a new process. All flags are on except \
              those in the first column; servers do not spin. req/core-s: requests per second of the server's processor time; all \
              calls: median time of 100 calls of 5 ms; last P95: time of an update to its last subscriber; validation: median time \
-             of one, measured in the generator with the server's validator. Observability is the histograms of latencies; below \
-             1 × they cost.",
+             of one, measured in the generator with the server's validator. Observability is the histograms of latencies \
+             and the samples of stages; below 1 × they cost.",
             of.commit, of.cpu_model, of.cores_count, of.kernel
         )
     }
