@@ -138,9 +138,13 @@ pub(crate) fn record_server(run: &mut Run, before: Metrics, after: Metrics) {
     run.server_latencies = after.since(&before);
     run.server.commit = after.commit;
     run.server.limits = after.limits;
-    let has_changed = |flag: &&String| before.flags.get(*flag) != after.flags.get(*flag);
+    let has_changed = |flag: &&String| {
+        before.flags.get(*flag) != after.flags.get(*flag)
+            || before.flag_shares.get(*flag) != after.flag_shares.get(*flag)
+    };
     run.server.flags_changed = after.flags.keys().filter(has_changed).cloned().collect();
     run.server.flags = before.flags;
+    run.server.flag_shares = before.flag_shares;
 }
 
 /// Checks that the generator can keep the schedule, and that the schedule contains a request.

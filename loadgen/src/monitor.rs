@@ -207,6 +207,8 @@ pub struct Metrics {
     pub limits: BTreeMap<String, f64>,
     /// Optimizations, on or off.
     pub flags: BTreeMap<String, bool>,
+    /// Flags that are on for a part of the sessions and connections only.
+    pub flag_shares: BTreeMap<String, f64>,
     /// The commit from which the server was built, if it is known.
     pub commit: Option<String>,
     /// Number of notifications that were encoded, if the server counts them.
@@ -238,6 +240,9 @@ impl Metrics {
                 Some("corelane_build_info") => metrics.commit = label("commit"),
                 Some("corelane_limit") => {
                     metrics.limits.extend(label("limit").map(|limit| (limit, value)));
+                }
+                Some("corelane_flag_share") if value > 0.0 && value < 1.0 => {
+                    metrics.flag_shares.extend(label("flag").map(|flag| (flag, value)));
                 }
                 Some("corelane_flag") => {
                     metrics.flags.extend(label("flag").map(|flag| (flag, value != 0.0)));
@@ -355,7 +360,9 @@ mod tests {
                 "# HELP x\ncorelane_request_duration_seconds_bucket{{method=\"ping\",le=\"0.001\"}} {low}\n\
                  corelane_request_duration_seconds_bucket{{method=\"ping\",le=\"0.01\"}} {high}\n\
                  corelane_request_duration_seconds_bucket{{method=\"ping\",le=\"+Inf\"}} {high}\n\
-                 corelane_limit{{limit=\"body_bytes_max\"}} 4194304\n"
+                 corelane_limit{{limit=\"body_bytes_max\"}} 4194304\n\
+                 corelane_flag_share{{flag=\"zero_copy\"}} 0.01\n\
+                 corelane_flag_share{{flag=\"json_backend\"}} 1\n"
             ))
         };
         let latencies = at(190, 200).since(&at(100, 100));
@@ -363,6 +370,7 @@ mod tests {
         let ping = &latencies[0];
         assert_eq!((ping.count, ping.p50_us_max, ping.p99_us_max), (100, 1_000.0, 10_000.0));
         assert_eq!(at(1, 1).limits["body_bytes_max"], 4_194_304.0);
+        assert_eq!(at(1, 1).flag_shares, BTreeMap::from([("zero_copy".to_owned(), 0.01)]));
         assert!(at(1, 1).since(&at(1, 1)).is_empty(), "a method nobody called");
     }
 

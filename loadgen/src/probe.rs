@@ -51,6 +51,7 @@ impl ProbeResult {
             commit: None,
             limits: std::collections::BTreeMap::new(),
             flags: std::collections::BTreeMap::new(),
+            flag_shares: std::collections::BTreeMap::new(),
             flags_changed: Vec::new(),
         };
         Self {

@@ -228,6 +228,9 @@ pub struct ServerInfo {
     /// them are equal.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub flags: BTreeMap<String, bool>,
+    /// Flags that were on for a part of the sessions and connections only, with this part.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub flag_shares: BTreeMap<String, f64>,
     /// Flags that had another position when measuring ended. The run is not compared.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub flags_changed: Vec<String>,

@@ -71,6 +71,7 @@ pub(crate) fn run(workload: &str, contestant: &str) -> Run {
             commit: None,
             limits: BTreeMap::new(),
             flags: BTreeMap::new(),
+            flag_shares: BTreeMap::new(),
             flags_changed: Vec::new(),
         },
         outcome: Outcome::Complete,

@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::{
     error::LoadError,
     repeats::Repeats,
-    result::{Environment, ResultFile},
+    result::{Environment, ResultFile, ServerInfo},
 };
 
 /// Two groups of repeats with the same load, except for the scale.
@@ -122,10 +122,13 @@ fn same_flags(pairs: &[Pair<'_>]) -> Result<(), LoadError> {
     let mut found = Vec::new();
     for pair in pairs {
         let [now, then] = flags(pair);
-        let word = |is_on: &bool| if *is_on { "on" } else { "off" };
-        for (flag, is_on) in now {
-            let Some(was_on) = then.get(flag).filter(|was_on| *was_on != is_on) else { continue };
-            let difference = format!("{flag} is {}, and {} in the baseline", word(is_on), word(was_on));
+        for flag in now.keys().filter(|flag| then.contains_key(*flag)) {
+            let [now, then] =
+                [&pair.current, &pair.baseline].map(|group| position(&group.first.server, flag));
+            if now == then {
+                continue;
+            }
+            let difference = format!("{flag} is {now}, and {then} in the baseline");
             // Most workloads of a file have the same flags, so each difference is listed once.
             if !found.contains(&difference) {
                 found.push(difference);
@@ -133,6 +136,16 @@ fn same_flags(pairs: &[Pair<'_>]) -> Result<(), LoadError> {
         }
     }
     if found.is_empty() { Ok(()) } else { Err(LoadError::Incomparable(found.join("; "))) }
+}
+
+/// The position of a flag in words.
+fn position(server: &ServerInfo, flag: &str) -> String {
+    match (server.flag_shares.get(flag), server.flags.get(flag)) {
+        // A share has two decimals of a percent.
+        (Some(share), _) => format!("on for {} %", (share * 10_000.0).round() / 100.0),
+        (None, Some(true)) => "on".to_owned(),
+        (None, _) => "off".to_owned(),
+    }
 }
 
 fn flags<'pair>(pair: &'pair Pair<'_>) -> [&'pair BTreeMap<String, bool>; 2] {

@@ -291,6 +291,11 @@ fn results_with_unlike_flags_are_rejected() {
         "schema_cache is on, and off in the baseline; zero_copy is on, and off in the baseline"
     );
     assert_eq!(against(&all_on, &all_on).notes, [] as [&str; 0]);
+    let partly = changed(all_on.clone(), |run| {
+        run.server.flag_shares.insert("zero_copy".to_owned(), 0.01);
+    });
+    let why = mismatch(&partly, &all_on);
+    assert!(why.starts_with("zero_copy is on for 1") && why.ends_with("and on in the baseline"), "{why}");
     assert_eq!(against(&all_on, &quiet(5)).notes, ["the flags of the baseline are unknown"]);
     assert_eq!(against(&quiet(5), &all_on).notes, ["the flags of the current result are unknown"]);
 }

@@ -38,6 +38,7 @@ pub(crate) fn peer() -> Run {
             commit: None,
             limits: BTreeMap::new(),
             flags: BTreeMap::new(),
+            flag_shares: BTreeMap::new(),
             flags_changed: Vec::new(),
         };
         run.errors_count.clear();
@@ -112,6 +113,7 @@ fn measured(shape: &Shape) -> Run {
                 ("header_timeout_ms".to_owned(), 10_000.0),
             ]),
             flags: BTreeMap::from([("borrowed_arguments".to_owned(), true), ("spin".to_owned(), false)]),
+            flag_shares: BTreeMap::new(),
             flags_changed: Vec::new(),
         },
         outcome: Outcome::Complete,
