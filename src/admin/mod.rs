@@ -20,6 +20,7 @@ mod listener;
 mod metrics;
 mod pages;
 mod response;
+mod rollouts;
 mod sample;
 mod shared;
 mod wake;

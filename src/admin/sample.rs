@@ -6,9 +6,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::collect::collect;
+use super::{collect::collect, rollouts::rollout_row};
 use crate::{
-    control::{Counted, FlagSample, PoolSample, Sample, ShardLoad, ShardSample, ToolSample, Traffic},
+    control::{
+        Counted, FlagSample, PoolSample, RolloutRow, Sample, ShardLoad, ShardSample, ToolSample, Traffic,
+    },
     memory::MemoryPressure,
     policy::Flag,
     runtime::PoolObserver,
@@ -39,6 +41,12 @@ impl Sampler {
             shards.entry(*number).or_insert_with(|| ShardCounts { gauges: None, ..counts.clone() });
         }
         Reading { at: Instant::now(), shards }
+    }
+
+    /// The flags that are being rolled out or were rolled back.
+    fn rollouts(&self) -> Vec<RolloutRow> {
+        let rows = self.flags.reports().into_iter().map(rollout_row);
+        rows.filter(|row| matches!(row.state.as_str(), "rolling_out" | "rolled_back")).collect()
     }
 
     /// What the server did between two readings, with at most `tools_max` tools.
@@ -78,6 +86,7 @@ impl Sampler {
             tools,
             tools_omitted,
             flags: flag_samples(&pairs),
+            rollouts: self.rollouts(),
             refusals: differences(&pairs, |counts| &counts.refusals),
             events: differences(&pairs, |counts| &counts.events),
         }

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::flags::RolloutRow;
+
 /// Shortest and longest interval of a sample, in milliseconds.
 pub(crate) const INTERVAL_MIN_MS: u32 = 50;
 pub(crate) const INTERVAL_MAX_MS: u32 = 60_000;
@@ -31,6 +33,8 @@ pub(crate) struct Sample {
     /// Number of tools that are not in the list, which is bounded.
     pub(crate) tools_omitted: usize,
     pub(crate) flags: Vec<FlagSample>,
+    /// Flags that are being rolled out or were rolled back, with the figures of their cohorts since the share was set.
+    pub(crate) rollouts: Vec<RolloutRow>,
     /// Rejections in the interval by reason, most frequent first.
     pub(crate) refusals: Vec<Counted>,
     /// Other events in the interval, most frequent first.

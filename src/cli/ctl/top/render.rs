@@ -13,10 +13,10 @@ use super::{
     columns::{Column, GAP, Row, busy, count, fitting, latency, rate},
     view::{Focus, Order, Point, View},
 };
-use crate::control::Sample;
+use crate::control::{CohortRow, RolloutRow, Sample};
 
 /// Rows of the terminal from which the charts are shown, and their rows.
-const CHARTS_FROM: u16 = 24;
+const CHARTS_FROM: u16 = 30;
 const CHART_ROWS: u16 = 4;
 
 /// Rows of a table without its data: caption, head.
@@ -156,7 +156,26 @@ fn notes(sample: &Sample) -> Vec<Fact> {
     if !off.is_empty() {
         facts.push(("flags", off.join(", "), false));
     }
+    facts.extend(sample.rollouts.iter().map(rollout));
     facts
+}
+
+/// The P99 of a cohort and its control, or that the flag was rolled back.
+fn rollout(row: &RolloutRow) -> Fact {
+    let p99 = |figures: Option<CohortRow>| latency(figures.map(|figures| figures.p99_ns as f64 / 1e3));
+    let text = match &row.reason {
+        Some(reason) => format!("{} rolled back: {}", row.flag, printable(reason)),
+        None => {
+            format!(
+                "{} {} %: p99 {}, control {}",
+                row.flag,
+                row.share_percent,
+                p99(row.cohort),
+                p99(row.control)
+            )
+        }
+    };
+    ("rollout", text, row.reason.is_some())
 }
 
 /// Puts facts one after the other into lines of a width. One that is longer than a line is cut off.

@@ -9,7 +9,13 @@ use super::{
     render::render,
     view::{Action, Focus, View},
 };
-use crate::control::{Counted, FlagSample, PoolSample, Sample, ShardLoad, ShardSample, ToolSample, Traffic};
+use crate::{
+    config::Percent,
+    control::{
+        CohortRow, Counted, FlagSample, PoolSample, RolloutRow, Sample, ShardLoad, ShardSample, ToolSample,
+        Traffic,
+    },
+};
 
 fn traffic(requests: u64, errors: u64) -> Traffic {
     Traffic {
@@ -36,6 +42,20 @@ fn shard(shard: usize, state: &str, busy_share: f64, requests: u64) -> ShardSamp
     ShardSample { shard, state: state.to_owned(), load }
 }
 
+fn rollout(reason: Option<&str>) -> RolloutRow {
+    RolloutRow {
+        flag: "zero_copy".to_owned(),
+        share_percent: Percent::from_hundredths(250),
+        state: String::new(),
+        verdict: None,
+        reason: reason.map(str::to_owned),
+        rolled_back_at: None,
+        rollbacks: 0,
+        cohort: Some(CohortRow { members: 1, calls: 1, errors: 0, p50_ns: 0, p95_ns: 0, p99_ns: 2_000_000 }),
+        control: None,
+    }
+}
+
 fn sample() -> Sample {
     let tool = |name: &str, requests, errors| ToolSample {
         name: name.to_owned(),
@@ -59,6 +79,7 @@ fn sample() -> Sample {
             tool("a tool with a name that is longer than a narrow terminal has room for", 34, 0),
         ],
         flags: vec![FlagSample { flag: "zero_copy".into(), position: "off".into(), ..FlagSample::default() }],
+        rollouts: vec![rollout(None), rollout(Some("P99 is 2.1 times that of the control"))],
         refusals: vec![Counted { name: "busy".into(), count: 12 }],
         ..Sample::default()
     }
@@ -100,6 +121,8 @@ fn view_has_each_number_at_any_width_from_60_columns() {
             "echo",
             "rejected busy 12",
             "zero_copy off",
+            "zero_copy 2.5 %: p99 2.00 ms, control -",
+            "zero_copy rolled back: P99 is 2.1 times",
             "q quit",
             "p pause",
             "req/s▼",
