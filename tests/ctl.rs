@@ -644,8 +644,11 @@ fn profile_ends_when_its_client_goes_away() {
     let request =
         "{\"version\":1,\"request\":{\"command\":\"profile\",\"seconds\":600,\"hz\":99,\"shards\":[]}}\n";
     client.write_all(request.as_bytes()).unwrap();
+    // A request that is not refused has no reply for ten minutes.
+    client.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+    assert!(client.read(&mut [0]).is_err(), "the profile is taken");
     let take = || sockets.ctl(&["profile", "--seconds", "1", "-o", &sockets.path("cpu.svg")]);
-    eventually("the refusal of a second profile", || take().2.contains("a profile is being taken"));
+    assert!(take().2.contains("a profile is being taken"));
     drop(client);
     eventually("a profile that is not refused", || take().0 == Some(0));
 }
