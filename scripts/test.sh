@@ -23,6 +23,7 @@ need prlimit util-linux
 need script bsdutils
 need curl curl
 need openssl openssl
+need chromium chromium
 PATH="$PATH:/usr/sbin"
 need nginx nginx-light
 need haproxy haproxy
