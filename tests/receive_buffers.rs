@@ -84,7 +84,7 @@ fn client_that_sends_more_than_all_buffers_leaves_another_one_its_part() {
     drop(bystander);
     end(running);
     meanwhile.sort_unstable();
-    // Each turn of the shard receives at most 10 of them. Where each connection gets as many buffers, the other client's get 64 times
-    // as many.
-    assert!(meanwhile[5] <= CONNECTIONS / 2, "texts received from the other client meanwhile: {meanwhile:?}");
+    // Where each connection gets as many buffers, the other client's get 64 times as many and more: about 900 texts. Its part is a few in
+    // each of several turns.
+    assert!(meanwhile[5] <= CONNECTIONS * 2, "texts received from the other client meanwhile: {meanwhile:?}");
 }
