@@ -168,7 +168,7 @@ impl Dispatcher {
             entropy: Entropy::default(),
             clock: Clock { monotonic: now, wall: Duration::ZERO },
             limits,
-            shard_flags: Flags::default().into(),
+            shard_flags: ShardFlags::for_all(Flags::default()),
             handling: Handling::with(Flags::default()),
             batch_position: None,
             without_document: Vec::new(),

@@ -82,6 +82,12 @@ pub struct ShardFlags {
 }
 
 impl ShardFlags {
+    /// Flags without a cohort: these are on for all.
+    #[must_use]
+    pub fn for_all(base: Flags) -> Self {
+        Self::new(base, Vec::new(), 0)
+    }
+
     /// Flags that are on for all, and rollouts of flags that are off in `base`. `generation` changes with every change of these.
     #[must_use]
     pub fn new(base: Flags, rollouts: Vec<ShardRollout>, generation: u32) -> Self {
@@ -118,13 +124,6 @@ impl ShardFlags {
     /// Records a request of a unit: the latency of its reply, and whether that is an error. Allocates nothing.
     pub fn record(&self, unit: Unit, latency: Duration, is_error: bool) {
         self.rollouts.iter().for_each(|rollout| rollout.record(unit, latency, is_error));
-    }
-}
-
-impl From<Flags> for ShardFlags {
-    /// Flags that are on for all.
-    fn from(base: Flags) -> Self {
-        Self::new(base, Vec::new(), 0)
     }
 }
 
@@ -192,6 +191,6 @@ mod tests {
             seen.insert(of_unit.bits());
         }
         assert_eq!(seen.len(), 4, "independent of each other");
-        assert!(flags.has_cohorts() && !ShardFlags::from(Flags::ALL).has_cohorts());
+        assert!(flags.has_cohorts() && !ShardFlags::for_all(Flags::ALL).has_cohorts());
     }
 }

@@ -163,7 +163,7 @@ mod tests {
     }
 
     fn set_flags(flags: Flags) -> Command {
-        Command::SetFlags(Box::new(flags.into()))
+        Command::SetFlags(Box::new(ShardFlags::for_all(flags)))
     }
 
     /// A full queue, and the receivers of its reports.
