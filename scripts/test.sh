@@ -24,6 +24,7 @@ need script bsdutils
 need curl curl
 need openssl openssl
 need chromium chromium
+need nft nftables
 PATH="$PATH:/usr/sbin"
 need nginx nginx-light
 need haproxy haproxy
