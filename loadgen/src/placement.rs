@@ -59,6 +59,18 @@ impl Placement {
     }
 }
 
+/// Checks the core of a server.
+///
+/// # Errors
+/// There is no such core.
+pub(crate) fn check_server_core(core: usize) -> Result<(), LoadError> {
+    let available = available();
+    if available.contains(&core) {
+        return Ok(());
+    }
+    Err(LoadError::Usage(format!("--server-core: no core {core}; available: {available:?}")))
+}
+
 /// The cores that the current thread may use.
 pub(crate) fn available() -> Vec<usize> {
     let cores = core_affinity::get_core_ids().unwrap_or_default();

@@ -89,16 +89,13 @@ impl Ablate {
     }
 
     fn settings(&self) -> Result<Settings, LoadError> {
-        let (core, available) = (self.server_core, placement::available());
-        if !available.contains(&core) {
-            return Err(LoadError::Usage(format!("--server-core: no core {core}; available: {available:?}")));
-        }
+        placement::check_server_core(self.server_core)?;
         Ok(Settings {
             parts: if self.only.is_empty() { Part::all() } else { self.only.clone() },
             rounds: self.rounds,
             duration: self.duration,
             scale: self.scale,
-            server_core: core,
+            server_core: self.server_core,
             placement: Placement::new(None, self.cpus.clone().map(|Cpus(cpus)| cpus))?,
         })
     }

@@ -87,10 +87,7 @@ impl Attacks {
         }
         let wanted = self.wanted(&all)?;
         self.json.as_deref().map_or(Ok(()), writable)?;
-        let (core, available) = (self.server_core, placement::available());
-        if !available.contains(&core) {
-            return Err(LoadError::Usage(format!("--server-core: no core {core}; available: {available:?}")));
-        }
+        placement::check_server_core(self.server_core)?;
         let started = SystemTime::now();
         let settings = Settings {
             duration: self.duration,

@@ -82,10 +82,7 @@ impl Chaos {
         }
         let wanted = self.wanted(&all)?;
         self.output.as_deref().map_or(Ok(()), writable)?;
-        let (core, available) = (self.server_core, placement::available());
-        if !available.contains(&core) {
-            return Err(LoadError::Usage(format!("--server-core: no core {core}; available: {available:?}")));
-        }
+        placement::check_server_core(self.server_core)?;
         let started = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
         let bars = Bars {
             detected_ms_max: self.detected_max.as_secs_f64() * 1e3,
