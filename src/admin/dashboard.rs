@@ -93,7 +93,7 @@ struct Data<'a> {
     history: &'a VecDeque<Point>,
 }
 
-/// Makes the data of the page. Nothing is sampled while nobody requests it.
+/// Makes the data of the page. Nothing is sampled without requests.
 #[derive(Default)]
 pub(super) struct Dashboard {
     samples: Samples,

@@ -16,7 +16,7 @@
 //!
 //! Each file defines for its fault which refusal is right, what counts as detected, when the server has recovered, and which call is
 //! lost. For all of them: a fault passes if the refusal is the right one, it is detected and over within the [`Bars`], no call is lost,
-//! and nobody else is hurt. A call is lost if it got neither a result nor a refusal; a call of the bystander, each of whose replies is
+//! and no other client is hurt. A call is lost if it got neither a result nor a refusal; a call of the bystander, each of whose replies is
 //! read and checked, is lost if it failed in any way. Somebody else is hurt if a call of the bystander failed, if its p99 during or
 //! after the fault is above the bar, or if the server's process ended.
 

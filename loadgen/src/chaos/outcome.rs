@@ -71,7 +71,7 @@ pub struct FaultOutcome {
     pub lost: u64,
     /// The bystander.
     pub bystander: Service,
-    /// Who else was hurt; `None` if nobody was.
+    /// What else was hurt; `None` if nothing was.
     pub cascade: Option<String>,
     /// Whether everything is within the bars.
     pub status: Status,

@@ -3,7 +3,7 @@
 //!
 //! The timeouts of the server are shortened: `write_timeout` to 200 ms, `stream_keep_alive` to 200 ms.
 //!
-//! - Right refusal: there is nobody to refuse; each connection is closed and counted, with reason `peer_lost`.
+//! - Right refusal: there is no client to refuse; each connection is closed and counted, with reason `peer_lost`.
 //! - Detected: `corelane_refusals_total` with reason `peer_lost` grows.
 //! - Recovered: all connections of the clients are closed and counted. The fault ends when it begins: the clients do not return.
 //! - Lost: nothing is in flight.
