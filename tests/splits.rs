@@ -124,7 +124,7 @@ impl Lane {
 
 /// Whether a connection without waiting for bodies has the same replies up to the rejection that closed it.
 fn is_cut_short(impatient: &Transcript, patient: &Transcript) -> bool {
-    const GUARDED: [&str; 4] = ["403 ", "404 ", "405 ", "415 "];
+    const GUARDED: [&str; 6] = ["400 ", "403 ", "404 ", "405 ", "406 ", "415 "];
     let (before, last) = impatient.replies.rsplit_once("HTTP/1.1 ").unwrap_or_default();
     impatient.end == "stopped"
         && GUARDED.iter().any(|status| last.starts_with(status))
@@ -209,6 +209,7 @@ fn request() -> impl Strategy<Value = Vec<u8>> {
         12 => Just("POST /mcp HTTP/1.1\r\nHost: localhost\r\n"),
         1 => Just("POST /mcp?x HTTP/1.0\r\nConnection: keep-alive\r\n"),
         1 => Just("\r\n\r\nPOST http://localhost/mcp HTTP/1.1\r\nHost: localhost\r\n"),
+        1 => Just("POST http://other/mcp HTTP/1.1\r\nHost: localhost\r\n"),
         1 => Just("GET /mcp HTTP/1.1\r\nHost: localhost\r\n"),
         1 => Just("HEAD /other HTTP/1.1\r\nHost: localhost\r\n"),
         1 => Just("POST /mcp HTTP/1.1\r\nHost: evil.example\r\n"),
