@@ -33,10 +33,27 @@ pub(in crate::http1) fn check_partial(input: &[u8], limits: &Limits) -> Result<(
     Ok(())
 }
 
+/// Checks a head that is incomplete, malformed or too large, by the result of parsing it. Returns `Ok` while it is incomplete.
+pub(super) fn check_unparsed(
+    parsed: httparse::Result<usize>,
+    input: &[u8],
+    limits: &Limits,
+) -> Result<(), RejectReason> {
+    check_start(input, limits)?;
+    match parsed {
+        Ok(httparse::Status::Complete(_)) => Err(RejectReason::HeadTooLarge),
+        Ok(httparse::Status::Partial) => check_partial(input, limits),
+        Err(_) if is_fault_of_last_line(input) => check_partial(input, limits),
+        Err(httparse::Error::TooManyHeaders) => Err(RejectReason::HeadTooLarge),
+        Err(httparse::Error::Version) if is_http_version(input) => Err(RejectReason::VersionNotSupported),
+        Err(_) => Err(RejectReason::MalformedHead),
+    }
+}
+
 /// Whether a malformed head is valid without its last, incomplete line. Then the rejection waits until the line is complete:
 /// a head that arrives byte by byte is only parsed when a line ends, and the result must not depend on how it is split.
 #[cold]
-pub(super) fn is_fault_of_last_line(input: &[u8]) -> bool {
+fn is_fault_of_last_line(input: &[u8]) -> bool {
     let lines = memchr::memrchr(b'\n', input).and_then(|end| input.get(..=end)).unwrap_or_default();
     let mut headers = [const { MaybeUninit::uninit() }; HEADERS_CAPACITY];
     httparse::Request::new(&mut []).parse_with_uninit_headers(lines, &mut headers).is_ok()
@@ -69,7 +86,7 @@ pub(super) fn check_line_ends(head: &[u8]) -> Result<(), RejectReason> {
 }
 
 /// Whether the third word of the request line names an HTTP version.
-pub(super) fn is_http_version(input: &[u8]) -> bool {
+fn is_http_version(input: &[u8]) -> bool {
     input.split(|&byte| byte == b' ').nth(2).is_some_and(|version| version.starts_with(b"HTTP/"))
 }
 

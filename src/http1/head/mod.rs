@@ -11,8 +11,8 @@ pub use self::field::{Field, excerpt};
 use self::{
     accept::EventRanges,
     checks::{
-        HEADERS_CAPACITY, SPAN_BYTES_MAX, check_line_ends, check_start, has_plain_line_ends,
-        is_fault_of_last_line, is_http_version, is_target,
+        HEADERS_CAPACITY, SPAN_BYTES_MAX, check_line_ends, check_start, check_unparsed, has_plain_line_ends,
+        is_target,
     },
     field::{Located, Span, field, is_named, trim},
 };
@@ -85,18 +85,16 @@ impl RequestHead {
         let mut request = httparse::Request::new(&mut []);
         let head_bytes_max = limits.head_bytes_max.min(SPAN_BYTES_MAX);
         let window = input.get(..head_bytes_max + 1).unwrap_or(input);
-        check_start(window, limits)?;
         let length = match request.parse_with_uninit_headers(window, &mut headers) {
             Ok(httparse::Status::Complete(length)) if length <= head_bytes_max => length,
-            Ok(httparse::Status::Complete(_)) => return Err(RejectReason::HeadTooLarge),
-            Ok(httparse::Status::Partial) => return check_partial(input, limits).map(|()| None),
-            Err(_) if is_fault_of_last_line(window) => return check_partial(input, limits).map(|()| None),
-            Err(httparse::Error::TooManyHeaders) => return Err(RejectReason::HeadTooLarge),
-            Err(httparse::Error::Version) if is_http_version(window) => {
-                return Err(RejectReason::VersionNotSupported);
-            }
-            Err(_) => return Err(RejectReason::MalformedHead),
+            parsed => return check_unparsed(parsed, window, limits).map(|()| None),
         };
+        let target = request.path.unwrap_or_default().as_bytes();
+        let method_name = request.method.unwrap_or_default();
+        // A shorter request line is within the limit.
+        if method_name.len() + target.len() > limits.target_bytes_max {
+            check_start(window, limits)?;
+        }
         let bytes = input.get(..length).unwrap_or_default();
         if has_plain_line_ends(bytes, &request) {
             debug_assert_eq!(check_line_ends(bytes), Ok(()), "{:?}", bytes.escape_ascii());
@@ -106,11 +104,9 @@ impl RequestHead {
         if request.headers.len() > limits.headers_max {
             return Err(RejectReason::HeadTooLarge);
         }
-        let target = request.path.unwrap_or_default().as_bytes();
         if target.len() > limits.target_bytes_max {
             return Err(RejectReason::TargetTooLong);
         }
-        let method_name = request.method.unwrap_or_default();
         if !is_target(target, method_name) {
             return Err(RejectReason::MalformedHead);
         }

@@ -188,5 +188,7 @@ fn incomplete_last_line_is_not_judged() {
     assert_eq!(parse("\x16\x03\x01\x02"), Err(RejectReason::MalformedHead), "TLS");
     let long = "x".repeat(9000);
     assert_eq!(parse(&format!("GET /{long} HTTP/3.0\r\n")), Err(RejectReason::TargetTooLong));
-    assert_eq!(parse(&format!("{long} / HTTP/1.1\r\n")), Err(RejectReason::TargetTooLong));
+    for rest in ["", "Host: a\r\n\r\n"] {
+        assert_eq!(parse(&format!("{long} / HTTP/1.1\r\n{rest}")), Err(RejectReason::TargetTooLong));
+    }
 }
