@@ -42,6 +42,8 @@ impl Revision {
     /// Parses a value of `protocolVersion`.
     #[must_use]
     pub fn parse(text: &[u8]) -> Option<Self> {
+        // All have this length. An array is compared without a call.
+        let text: &[u8; 10] = text.try_into().ok()?;
         // Newest first: the most frequent one on a busy server.
         Self::ALL.into_iter().rev().find(|revision| revision.as_str().as_bytes() == text)
     }
