@@ -386,7 +386,7 @@ impl Dispatcher {
                 // Rounded up to whole seconds.
                 let expires =
                     self.clock.wall.saturating_add(self.limits.request_state_ttl).as_secs().saturating_add(1);
-                let fingerprint = call.fingerprint.as_deref().copied().unwrap_or_default();
+                let fingerprint = call.state.as_ref().map(|state| state.fingerprint).unwrap_or_default();
                 let signing_key = self.sessions.signing_key();
                 let once = callable.once().map(|states| states.issue());
                 let round = (&requests, answers, once);
@@ -400,7 +400,7 @@ impl Dispatcher {
                 self.answers.error(out, &self.snapshot, callable, id, call.revision, error)
             }
         };
-        if let Some(first_use) = &call.first_use {
+        if let Some(first_use) = call.state.as_ref().and_then(|state| state.first_use.as_ref()) {
             let response = out.get(start..).unwrap_or_default();
             first_use.complete(status, super::once::behind_id(response, id), &self.limits);
         }

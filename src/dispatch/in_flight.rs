@@ -151,7 +151,7 @@ impl InFlightCalls {
     /// The use of a request state by a call, whether it runs or not.
     pub(crate) fn first_use(&mut self, ticket: Ticket) -> Option<&FirstUse> {
         match &self.entry(ticket)?.state {
-            State::Filed(call) | State::Running(call, ..) => call.first_use.as_deref(),
+            State::Filed(call) | State::Running(call, ..) => call.state.as_ref()?.first_use.as_deref(),
             _ => None,
         }
     }

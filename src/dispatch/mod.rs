@@ -345,8 +345,8 @@ impl Dispatcher {
             return Ok(self.act(outcome, source, out));
         };
         self.observer.call_begins(call.callable);
-        if let Some(once) = call.once.take()
-            && let Some(disposition) = self.use_state(call, *once, out)
+        if let Some(once) = call.state.as_mut().and_then(|state| state.once.take())
+            && let Some(disposition) = self.use_state(call, once, out)
         {
             return Ok(disposition);
         }
@@ -391,7 +391,6 @@ impl Dispatcher {
         let details = call.details.take();
         self.reply.clear();
         let received = self.observer.turn_began();
-        let uses_state = call.first_use.is_some();
         let request = RequestContext {
             caller: Caller { revision, capabilities, shard: self.shard },
             target: callable.shared_name(),
@@ -403,8 +402,8 @@ impl Dispatcher {
         };
         let (calls, handling) = (&mut self.calls, self.handling);
         let bytes = self.request_bytes;
-        let is_short = self.memory.is_high() && calls.has_calls_of(source.peer());
-        let insert = |id| match is_short {
+        let memory = &self.memory;
+        let insert = |id| match memory.is_high() && calls.has_calls_of(source.peer()) {
             true => Err(NoRoom::Full),
             false => insert_call(calls, call, source, (id, bytes), (received, handling), None),
         };
@@ -436,7 +435,7 @@ impl Dispatcher {
                 });
             }
             Started::Pending(ticket, cancel, channel) => {
-                start_use(calls, Some(ticket), uses_state);
+                start_use(calls, Some(ticket));
                 calls.run(ticket, cancel, channel, received);
                 self.mark_pending(ticket, Stage::RunPending);
                 return Ok(Disposition::Pending(ticket));
@@ -446,7 +445,7 @@ impl Dispatcher {
                 return Err(Suspension::NeedsText);
             }
             Started::Panicked { unused } => {
-                start_use(calls, unused, uses_state);
+                start_use(calls, unused);
                 free_unused(calls, unused);
                 ErrorKind::ToolPanicked
             }

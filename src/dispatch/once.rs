@@ -23,7 +23,7 @@ impl Dispatcher {
         let now = self.clock.wall.as_secs();
         let error = match callable.once()?.begin(token, answers, now, self.limits.once_states_max) {
             OnceUse::First(first_use) => {
-                call.first_use = Some(first_use);
+                call.state.as_mut()?.first_use = Some(first_use);
                 return None;
             }
             OnceUse::Repeated(status, response) => {

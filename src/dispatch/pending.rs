@@ -6,9 +6,9 @@ use corelane_ring::PeerAddress;
 
 use super::{ReplyTo, handling::Handling, suspended::SuspendedCall};
 use crate::{
-    call::{FirstUse, Revision, SharedCallable},
+    call::{Revision, SharedCallable},
     jsonrpc::OwnedId,
-    mcp::{RequestFingerprint, RpcMethod, SessionKey},
+    mcp::{CallState, RpcMethod, SessionKey},
 };
 
 /// The state that encodes and delivers the reply of a call when it ends.
@@ -25,10 +25,8 @@ pub(crate) struct PendingCall {
     pub(crate) deadline: Instant,
     /// The legacy session of the call.
     pub(crate) session: Option<SessionKey>,
-    /// The fingerprint that a request state of the call is bound to.
-    pub(crate) fingerprint: Option<Box<RequestFingerprint>>,
-    /// The use of the request state that the call was retried with, if the tool's states are used once.
-    pub(crate) first_use: Option<Box<FirstUse>>,
+    /// The request state of the call, if it can return `input_required`.
+    pub(crate) state: Option<Box<CallState>>,
     /// Requests to the client without a response: number and key.
     pub(crate) questions: Vec<(u32, String)>,
     /// Number of requests to the client so far.

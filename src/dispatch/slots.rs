@@ -34,8 +34,7 @@ pub(super) fn insert_call(
         started: received,
         deadline: instant_after(received, call.callable.deadline()),
         session: call.affinity.session().map(|session| session.key),
-        fingerprint: call.fingerprint.take(),
-        first_use: call.first_use.take(),
+        state: call.state.take(),
         questions: Vec::new(),
         requests_made: 0,
         handling,
@@ -45,8 +44,8 @@ pub(super) fn insert_call(
 }
 
 /// Marks the handler as started that uses a request state, if it does.
-pub(super) fn start_use(calls: &mut InFlightCalls, ticket: Option<Ticket>, uses_state: bool) {
-    if uses_state && let Some(first_use) = ticket.and_then(|ticket| calls.first_use(ticket)) {
+pub(super) fn start_use(calls: &mut InFlightCalls, ticket: Option<Ticket>) {
+    if let Some(first_use) = ticket.and_then(|ticket| calls.first_use(ticket)) {
         first_use.start();
     }
 }

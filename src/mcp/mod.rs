@@ -26,7 +26,9 @@ pub use model::method::RpcMethod;
 pub use model::session::{PeerHash, Session, SessionKey};
 pub use model::stream::StreamId;
 pub use model::task::{TaskAction, TaskKey, TaskRequest, TaskStatus, TaskView};
-pub use outcome::{Call, ClientAnswer, Outcome, RequestFingerprint, SessionAction, SubscriptionRequest};
+pub use outcome::{
+    Call, CallState, ClientAnswer, Outcome, RequestFingerprint, SessionAction, SubscriptionRequest,
+};
 pub use response::call_answers::CallAnswers;
 pub use response::error::{write_decode_error, write_rejection};
 pub use response::invalid_arguments::{InvalidArguments, invalid_arguments_text};

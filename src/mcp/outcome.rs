@@ -111,11 +111,18 @@ pub struct Call<'a> {
     pub affinity: Affinity,
     /// The parts of the request that the client channel needs; `None` for an inline call that requests no notifications.
     pub details: Option<Box<CallDetails>>,
-    /// The fingerprint that binds the request state; `None` if the call cannot return `input_required`. Boxed because most
-    /// calls are moved without one.
-    pub fingerprint: Option<Box<RequestFingerprint>>,
+    /// The request state of the call; `None` if it cannot return `input_required`. Boxed because most calls are moved without one.
+    pub state: Option<Box<CallState>>,
+}
+
+/// The request state of a call that can return `input_required`
+/// (<https://modelcontextprotocol.io/specification/2026-07-28/basic/patterns/mrtr>).
+#[derive(Debug)]
+pub struct CallState {
+    /// The fingerprint that binds the state.
+    pub fingerprint: RequestFingerprint,
     /// The state that the call is retried with and its expiry, and the digest of the answers, if the tool's states are used once.
-    pub once: Option<Box<((OnceToken, u64), AnswersDigest)>>,
+    pub once: Option<((OnceToken, u64), AnswersDigest)>,
     /// Set once the first use of that state has begun.
     pub first_use: Option<Box<FirstUse>>,
 }

@@ -8,7 +8,7 @@ use crate::mcp::{
     envelope::era::Params,
     envelope::request_state,
     error::{ErrorKind, RequestError},
-    outcome::{Call, Outcome},
+    outcome::{Call, CallState, Outcome},
 };
 use crate::{
     call::{CallDetails, Capability, ElicitationMode, Handler, Level, SharedCallable},
@@ -52,20 +52,22 @@ impl<'a> CallRequest<'a, '_> {
             && (params.input_responses.is_some() || params.request_state.is_some())
             && [params.input_responses, params.request_state].iter().flatten().any(|node| !node.is_null());
         let can_require_input = is_modern && !is_inline && !client.capabilities.is_empty();
-        let fingerprint = (resumes || can_require_input).then(|| {
+        let mut state = (resumes || can_require_input).then(|| {
             let arguments = self.arguments.filter(|arguments| !arguments.is_null());
-            Box::new(request_state::fingerprint(self.method, self.name, arguments))
+            let fingerprint = request_state::fingerprint(self.method, self.name, arguments);
+            Box::new(CallState { fingerprint, once: None, first_use: None })
         });
-        let mut once = None;
-        let answers = match &fingerprint {
-            Some(fingerprint) if resumes => {
-                let state = retry_state(params)?;
+        let answers = match &mut state {
+            Some(state) if resumes => {
+                let retried = retry_state(params)?;
                 let responses = params.input_responses.filter(|responses| !responses.is_null());
-                let resumed = request_state::answers(signing_key, now, fingerprint, state, responses);
+                let resumed =
+                    request_state::answers(signing_key, now, &state.fingerprint, retried, responses);
                 let invalid = || RequestError::new(ErrorKind::InvalidState, "Invalid requestState");
                 let (answers, token) = resumed.ok_or_else(invalid)?;
                 if callable.once().is_some() {
-                    once = Some((token.ok_or_else(invalid)?, request_state::responses_digest(responses)));
+                    state.once =
+                        Some((token.ok_or_else(invalid)?, request_state::responses_digest(responses)));
                 }
                 Some(answers)
             }
@@ -102,9 +104,7 @@ impl<'a> CallRequest<'a, '_> {
             capabilities: client.capabilities,
             affinity: client.affinity,
             details,
-            fingerprint,
-            once: once.map(Box::new),
-            first_use: None,
+            state,
         }))
     }
 }
