@@ -446,7 +446,7 @@ fn run<M: Measure>(measure: M) -> M::Output {
 fn encode<M: Measure>(measure: M) -> M::Output {
     let snapshot = snapshot();
     let echo: &RegisteredTool = snapshot.tools().find("echo").unwrap();
-    let heads = ResponseHeads::new(SystemTime::now());
+    let mut heads = ResponseHeads::new(SystemTime::now());
     let mut answers = CallAnswers::new(&Limits::default());
     let mut reply = Reply::default();
     reply.text("hello world");

@@ -261,7 +261,7 @@ impl Pipeline {
     }
 
     /// Ends the reply to a batch.
-    fn end_batch(&self, Connection { out, deferred, .. }: &mut Connection) -> Delivered {
+    fn end_batch(&mut self, Connection { out, deferred, .. }: &mut Connection) -> Delivered {
         let answers = deferred.take_answers();
         let exchange = deferred.exchange();
         let next = match answers {
@@ -279,7 +279,7 @@ impl Pipeline {
 
     /// Finishes a reply to a batch all of whose answers are there.
     fn finish_batch(
-        &self,
+        &mut self,
         out: &mut Vec<u8>,
         response: ReservedHead,
         answers: &[Vec<u8>],
@@ -449,7 +449,7 @@ impl Pipeline {
 
     /// Writes the head of a reply whose body is complete. `more`: whole header lines.
     fn finish(
-        &self,
+        &mut self,
         out: &mut Vec<u8>,
         response: ReservedHead,
         status: Status,

@@ -1,7 +1,6 @@
 //! Replies: the head is written into the send buffer first, and the body's length is filled in afterwards.
 
 use std::{
-    cell::Cell,
     io::Write,
     time::{Duration, SystemTime},
 };
@@ -88,15 +87,14 @@ pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 const EVENTS_LINES: &str =
     "Content-Type: text/event-stream\r\nCache-Control: no-cache, no-transform\r\nX-Accel-Buffering: no\r\n";
 
-/// The last bytes of a head whose body's length is yet to be written.
-const HEAD_END: &[u8] = b"\r\n\r\n";
+/// The end of a head, behind the length of the body.
+const HEAD_END: &str = "\r\n\r\n";
 
 /// Writes the heads of replies. The head of a 200 with JSON is kept encoded, with its date.
 pub struct ResponseHeads {
-    /// All but the length of the body and [`HEAD_END`].
+    /// The head, with zeros in the place of the length, as many as the last one had digits: replies of one server are of similar
+    /// sizes.
     ok: Vec<u8>,
-    /// Digits of the last body's length: replies of one server are of similar sizes.
-    length_digits: Cell<usize>,
     date: String,
     /// `date` in seconds since 1970.
     second: u64,
@@ -129,8 +127,7 @@ impl ResponseHeads {
     /// Creates heads with the date `now`.
     #[must_use]
     pub fn new(now: SystemTime) -> Self {
-        let mut heads =
-            Self { ok: Vec::new(), length_digits: Cell::new(3), date: String::new(), second: u64::MAX };
+        let mut heads = Self { ok: Vec::new(), date: String::new(), second: u64::MAX };
         heads.set_date(now);
         heads
     }
@@ -144,43 +141,53 @@ impl ResponseHeads {
         }
         self.second = second;
         self.date = httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + Duration::from_secs(second));
-        self.ok = format!(
-            "HTTP/1.1 200 OK\r\nDate: {}\r\nContent-Type: application/json\r\nContent-Length: ",
-            self.date
-        )
-        .into_bytes();
+        self.write_ok("000");
     }
 
-    /// Reserves room for the head of a 200 with a body of the usual size. The caller appends the body to `out`, and writes the head when the
-    /// status is known.
+    /// Encodes the head of a 200 with this length.
+    fn write_ok(&mut self, length: &str) {
+        self.ok.clear();
+        let date = &self.date;
+        // Writing to a vector does not fail.
+        let _ = write!(
+            self.ok,
+            "HTTP/1.1 200 OK\r\nDate: {date}\r\nContent-Type: application/json\r\nContent-Length: {length}{HEAD_END}"
+        );
+    }
+
+    /// Appends the head of a 200 with a body of the usual size. The caller appends the body to `out`, and finishes the head when the
+    /// status and the length are known.
     pub fn reserve(&self, out: &mut Vec<u8>) -> ReservedHead {
         let start = out.len();
-        out.resize(start + self.ok.len() + self.length_digits.get() + HEAD_END.len(), 0);
+        out.extend_from_slice(&self.ok);
         ReservedHead { start, body: out.len() }
     }
 
-    /// Writes the head of a 200 on a connection that stays open.
-    pub fn finish(&self, out: &mut Vec<u8>, reply: ReservedHead) {
+    /// Finishes the head of a 200 on a connection that stays open.
+    pub fn finish(&mut self, out: &mut Vec<u8>, reply: ReservedHead) {
         let mut digits = itoa::Buffer::new();
         let digits = digits.format(out.len() - reply.body).as_bytes();
-        let head_bytes = self.ok.len() + digits.len() + HEAD_END.len();
-        if reply.body - reply.start != head_bytes {
-            move_body(out, reply, head_bytes);
-            self.length_digits.set(digits.len());
-        }
-        if let Some((head, rest)) =
-            out.get_mut(reply.start..).and_then(|head| head.split_at_mut_checked(self.ok.len()))
-            && let Some((length, rest)) = rest.split_at_mut_checked(digits.len())
-            && let Some(end) = rest.get_mut(..HEAD_END.len())
+        let end = reply.body - HEAD_END.len();
+        let start = end - digits.len();
+        // The byte before the length is a space, unless the length has another number of digits.
+        if out.get(start - 1) == Some(&b' ')
+            && let Some(length) = out.get_mut(start..end)
         {
-            head.copy_from_slice(&self.ok);
             length.copy_from_slice(digits);
-            end.copy_from_slice(HEAD_END);
+        } else {
+            self.replace_head(out, reply);
         }
     }
 
+    /// Writes the head of a 200 whose length has another number of digits than was reserved, and reserves as many from now on.
+    #[cold]
+    fn replace_head(&mut self, out: &mut Vec<u8>, reply: ReservedHead) {
+        self.write_ok(&(out.len() - reply.body).to_string());
+        out.splice(reply.start..reply.body, self.ok.iter().copied());
+    }
+
     /// Writes the head of a reply with any status, and with further headers. `extra` holds complete header lines.
-    pub fn finish_with(&self, out: &mut Vec<u8>, response: ReservedHead, status: Status, extra: &str) {
+    pub fn finish_with(&mut self, out: &mut Vec<u8>, response: ReservedHead, status: Status, extra: &str) {
         if status == Status::Ok && extra.is_empty() {
             return self.finish(out, response);
         }
@@ -226,26 +233,13 @@ impl ResponseHeads {
     }
 }
 
-/// Moves a body so that its head has room for `head_bytes`.
-#[cold]
-fn move_body(out: &mut Vec<u8>, reply: ReservedHead, head_bytes: usize) {
-    let reserved = reply.body - reply.start;
-    if head_bytes < reserved {
-        out.drain(reply.start..reply.start + (reserved - head_bytes));
-    } else {
-        let (end, more) = (out.len(), head_bytes - reserved);
-        out.resize(end + more, 0);
-        out.copy_within(reply.body..end, reply.body + more);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn content_length_is_correct_for_any_number_of_digits() {
-        let heads = ResponseHeads::new(SystemTime::UNIX_EPOCH);
+        let mut heads = ResponseHeads::new(SystemTime::UNIX_EPOCH);
         for length in [0, 1, 99, 100, 999, 1000, 123_456] {
             let mut out = b"before".to_vec();
             let start = heads.reserve(&mut out);
@@ -266,7 +260,7 @@ mod tests {
 
     #[test]
     fn started_reply_can_change_its_status() {
-        let heads = ResponseHeads::new(SystemTime::UNIX_EPOCH);
+        let mut heads = ResponseHeads::new(SystemTime::UNIX_EPOCH);
         let mut out = Vec::new();
         let start = heads.reserve(&mut out);
         out.extend_from_slice(b"{}");
