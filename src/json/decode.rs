@@ -200,35 +200,45 @@ impl Document<'_, '_> {
         }
         let mut rest = nodes;
         while let Some((node, after)) = rest.split_first() {
-            if let tape::Node::Object { len: 1.., .. } = node {
-                self.check_keys(rest)?;
-            }
-            rest = after;
+            rest = match node {
+                tape::Node::Object { len: 1.., .. } => self.check_keys(rest)?,
+                _ => after,
+            };
         }
         Ok(())
     }
 
-    fn check_keys(&self, nodes: &[tape::Node<'_>]) -> Result<(), DecodeError> {
-        let Some((tape::Node::Object { len, .. }, mut rest)) = nodes.split_first() else { return Ok(()) };
+    /// Checks the keys of the object at the beginning of `nodes`. Returns the nodes from the first object or array in it on, else those
+    /// behind it.
+    #[inline]
+    fn check_keys<'n, 'i>(&self, nodes: &'n [tape::Node<'i>]) -> Result<&'n [tape::Node<'i>], DecodeError> {
+        let Some((tape::Node::Object { len, .. }, mut rest)) = nodes.split_first() else { return Ok(&[]) };
+        let mut inner = None;
         let mut seen = 0_u64;
         let mut suspicious = false;
         let mut longest = 0;
         for _ in 0..*len {
-            let [tape::Node::String(key), value, ..] = rest else { break };
-            let span = match value {
-                tape::Node::Object { count, .. } | tape::Node::Array { count, .. } => count + 2,
-                _ => 2,
+            let [tape::Node::String(key), values @ ..] = rest else { break };
+            let span = match values.first() {
+                Some(tape::Node::Object { count, .. } | tape::Node::Array { count, .. }) => {
+                    inner = inner.or(Some(values));
+                    count + 1
+                }
+                _ => 1,
             };
             longest = longest.max(key.len());
             let bit = 1 << fingerprint(key.as_bytes());
             suspicious |= seen & bit != 0;
             seen |= bit;
-            rest = rest.get(span..).unwrap_or_default();
+            rest = values.get(span..).unwrap_or_default();
         }
         if longest > self.decoder.key_bytes_max {
             return Err(DecodeError::KeyTooLong);
         }
-        if suspicious && has_repeated_key(Node::root(nodes)) { Err(DecodeError::RepeatedKey) } else { Ok(()) }
+        if suspicious && has_repeated_key(Node::root(nodes)) {
+            return Err(DecodeError::RepeatedKey);
+        }
+        Ok(inner.unwrap_or(rest))
     }
 }
 
@@ -416,6 +426,9 @@ pub(crate) mod tests {
             r#"{"a":1,"a":1}"#,
             r#"{"a":{"b":[]},"c":1,"a":2}"#,
             r#"[0,[{"x":[{"a":1,"b":{},"a":1}]}]]"#,
+            r#"{"a":[],"b":{},"c":{"d":1},"e":{"f":1,"f":1}}"#,
+            r#"{"a":{"b":{"c":1}},"d":[{"e":1},{"f":1,"f":1}],"g":1}"#,
+            r#"[{"a":1},{"b":1,"b":1}]"#,
             r#"{"a":1,"\u0061":2}"#,
             r#"{"":1,"":2}"#,
         ] {
