@@ -233,15 +233,17 @@ fn output_that_cannot_be_written_is_an_error_before_the_profile() {
     assert!(ProfileOutput::create(&directory.join("missing/cpu.svg"), ProfileFormat::Svg).is_err());
     assert!(ProfileOutput::create(directory, ProfileFormat::Svg).is_err());
     assert_eq!(ProfileFormat::of(Path::new("cpu.png")), None);
-    // Without a profile, no file is left, and an existing one is left as it is.
+    // Until the profile is written, which a kill may prevent, there is no new file, and an existing one is left as it is.
     let (fresh, existing) = (directory.join("fresh.svg"), directory.join("existing.svg"));
     let _ = fs::remove_file(&fresh);
     fs::write(&existing, "kept").unwrap();
-    for path in [&fresh, &existing] {
-        drop(ProfileOutput::create(path, ProfileFormat::Svg).unwrap());
-    }
+    let [new, replaced] =
+        [&fresh, &existing].map(|path| ProfileOutput::create(path, ProfileFormat::Svg).unwrap());
     assert!(!fresh.exists());
     assert_eq!(fs::read_to_string(&existing).unwrap(), "kept");
-    ProfileOutput::create(&existing, ProfileFormat::Svg).unwrap().write(&Profile::default()).unwrap();
-    assert!(!fs::read_to_string(&existing).unwrap().contains("kept"));
+    for (output, path) in [(new, &fresh), (replaced, &existing)] {
+        output.write(&Profile::default()).unwrap();
+        assert!(fs::read_to_string(path).unwrap().contains("</svg>"));
+        assert!(!fs::read_to_string(path).unwrap().contains("kept"));
+    }
 }

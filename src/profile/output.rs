@@ -73,54 +73,51 @@ impl Profile {
     }
 }
 
-/// A file, opened before the profile is taken. Dropping it without a profile removes a file that did not exist before, and leaves
-/// another one as it is.
+/// The file for a profile, which can be written. Until the profile is, an existing file stays as it is and a new one does not exist,
+/// even if the process is killed.
 #[derive(Debug)]
 pub struct ProfileOutput {
-    file: File,
+    path: PathBuf,
+    /// An existing file, which may be a pipe.
+    existing: Option<File>,
     format: ProfileFormat,
-    /// The path of a file that is to be removed.
-    unwritten: Option<PathBuf>,
 }
 
 impl ProfileOutput {
-    /// Opens the file.
+    /// Opens the file, or checks that it can be created.
     ///
     /// # Errors
     /// The file cannot be written.
     pub fn create(path: &Path, format: ProfileFormat) -> io::Result<Self> {
         let mut options = OpenOptions::new();
         options.write(true);
-        match options.clone().create_new(true).open(path) {
-            Ok(file) => Ok(Self { file, format, unwritten: Some(path.to_owned()) }),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                Ok(Self { file: options.open(path)?, format, unwritten: None })
+        let existing = match options.clone().create_new(true).open(path) {
+            Ok(_) => {
+                fs::remove_file(path)?;
+                None
             }
-            Err(error) => Err(error),
-        }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Some(options.open(path)?),
+            Err(error) => return Err(error),
+        };
+        Ok(Self { path: path.to_owned(), existing, format })
     }
 
     /// Writes a profile in place of the file's content.
     ///
     /// # Errors
     /// The file cannot be written.
-    pub fn write(mut self, profile: &Profile) -> io::Result<()> {
-        self.unwritten = None;
-        if self.file.metadata()?.is_file() {
-            self.file.set_len(0)?;
-            self.file.rewind()?;
+    pub fn write(self, profile: &Profile) -> io::Result<()> {
+        let Self { path, existing, format } = self;
+        let mut file = match existing {
+            Some(file) => file,
+            None => File::create(path)?,
+        };
+        if file.metadata()?.is_file() {
+            file.set_len(0)?;
+            file.rewind()?;
         }
-        let mut to = BufWriter::new(&self.file);
-        self.format.write(profile, &mut to)?;
+        let mut to = BufWriter::new(&file);
+        format.write(profile, &mut to)?;
         to.flush()
-    }
-}
-
-impl Drop for ProfileOutput {
-    fn drop(&mut self) {
-        if let Some(path) = &self.unwritten {
-            // Nothing was written; the error of the profile is the one to report.
-            let _ = fs::remove_file(path);
-        }
     }
 }
