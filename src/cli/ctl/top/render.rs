@@ -19,6 +19,9 @@ use crate::control::{CohortRow, RolloutRow, Sample};
 const CHARTS_FROM: u16 = 30;
 const CHART_ROWS: u16 = 4;
 
+/// Columns of the terminal from which a second chart is shown.
+const SECOND_CHART_FROM: u16 = 60;
+
 /// Rows of a table without its data: caption, head.
 const TABLE_HEAD_ROWS: u16 = 2;
 
@@ -68,11 +71,16 @@ pub(super) fn render(view: &View, frame: &mut Frame<'_>) {
     frame.render_widget(key_line(area.width), keys);
 }
 
+/// Columns of the terminal that a text takes, which are two for a wide character.
+fn cells(text: &str) -> usize {
+    Span::raw(text).width()
+}
+
 fn height(lines: &[Line<'_>]) -> u16 {
     u16::try_from(lines.len()).unwrap_or(u16::MAX)
 }
 
-/// The server and its state, as far as the width has room.
+/// The server and its state, as far as the width has room for whole parts. Only the name of the server may be cut off.
 fn title_line(view: &View, sample: &Sample, width: u16) -> Paragraph<'static> {
     let state = match (sample.is_draining, sample.is_memory_short) {
         (true, _) => "draining",
@@ -92,7 +100,7 @@ fn title_line(view: &View, sample: &Sample, width: u16) -> Paragraph<'static> {
     let mut text = String::new();
     for part in parts {
         let more = if text.is_empty() { format!(" {part}") } else { format!(" · {part}") };
-        if text.chars().count() + more.chars().count() > width.into() {
+        if !text.is_empty() && cells(&text) + cells(&more) > width.into() {
             break;
         }
         text += &more;
@@ -178,13 +186,13 @@ fn rollout(row: &RolloutRow) -> Fact {
     ("rollout", text, row.reason.is_some())
 }
 
-/// Puts facts one after the other into lines of a width. One that is longer than a line is cut off.
+/// Puts facts one after the other into lines of a width. One that is longer than a line is broken between its words.
 fn flowed(facts: &[Fact], width: u16) -> Vec<Line<'static>> {
     const BETWEEN: &str = "   ";
     let mut lines = Vec::new();
     let (mut spans, mut used) = (Vec::new(), 0);
     for (name, value, is_fault) in facts {
-        let needed = name.chars().count() + 1 + value.chars().count();
+        let needed = cells(name) + 1 + cells(value);
         if used > 0 && used + BETWEEN.len() + needed > usize::from(width) {
             lines.push(Line::from(std::mem::take(&mut spans)));
             used = 0;
@@ -194,8 +202,17 @@ fn flowed(facts: &[Fact], width: u16) -> Vec<Line<'static>> {
             used += BETWEEN.len();
         }
         let style = if *is_fault { FAULT } else { STRONG };
-        spans.extend([Span::styled(format!("{name} "), LABEL), Span::styled(value.clone(), style)]);
-        used += needed;
+        spans.push(Span::styled(format!("{name} "), LABEL));
+        used += cells(name) + 1;
+        for word in value.split_inclusive(' ') {
+            // Only of a fact that is longer than a line.
+            if used > 0 && used + cells(word.trim_end()) > usize::from(width) {
+                lines.push(Line::from(std::mem::take(&mut spans)));
+                used = 0;
+            }
+            spans.push(Span::styled(word.to_owned(), style));
+            used += cells(word);
+        }
     }
     if !spans.is_empty() {
         lines.push(Line::from(spans));
@@ -205,10 +222,13 @@ fn flowed(facts: &[Fact], width: u16) -> Vec<Line<'static>> {
 
 /// Draws the history of throughput and P99, the newest at the right.
 fn draw_charts(view: &View, frame: &mut Frame<'_>, area: Rect) {
-    let [left, _, right] =
-        Layout::horizontal([Constraint::Fill(1), Constraint::Length(2), Constraint::Fill(1)]).areas(area);
     let max = |value: fn(&Point) -> f64| view.history.iter().map(value).fold(0.0, f64::max);
     let requests = format!("requests/s, at most {}", rate(max(|point| point.requests_per_second)));
+    if area.width < SECOND_CHART_FROM {
+        return draw_chart(view, frame, area, requests, |point| point.requests_per_second);
+    }
+    let [left, _, right] =
+        Layout::horizontal([Constraint::Fill(1), Constraint::Length(2), Constraint::Fill(1)]).areas(area);
     draw_chart(view, frame, left, requests, |point| point.requests_per_second);
     let p99 = format!("p99, at most {}", latency(Some(max(|point| point.p99_us))));
     draw_chart(view, frame, right, p99, |point| point.p99_us);
@@ -256,7 +276,7 @@ fn draw_table<R: Row>(
     let data: Vec<&R> = rows.into_iter().skip(scroll).take(visible).collect();
     let widths = shown.iter().filter_map(|index| {
         let column = columns.get(*index)?;
-        let name = data.iter().map(|row| (column.text)(row).chars().count()).max().unwrap_or(0);
+        let name = data.iter().map(|row| cells(&(column.text)(row))).max().unwrap_or(0);
         let name = u16::try_from(name).unwrap_or(u16::MAX).saturating_sub(column.width).min(room);
         Some(Constraint::Length(column.width + if *index == 0 { name } else { 0 }))
     });
@@ -303,7 +323,7 @@ fn key_line(width: u16) -> Line<'static> {
     ];
     let (mut spans, mut used) = (Vec::new(), 0);
     for (key, meaning) in KEYS {
-        used += key.chars().count() + meaning.chars().count() + 3;
+        used += cells(key) + cells(meaning) + 3;
         if used > usize::from(width) + 2 {
             break;
         }

@@ -123,7 +123,8 @@ fn is_quit(key: KeyEvent) -> bool {
 
 /// The action of a key.
 fn action(key: KeyEvent) -> Option<Action> {
-    if key.kind == KeyEventKind::Release {
+    let is_chord = key.modifiers.intersects(KeyModifiers::CONTROL | KeyModifiers::ALT);
+    if key.kind == KeyEventKind::Release || is_chord {
         return None;
     }
     Some(match key.code {
@@ -139,4 +140,20 @@ fn action(key: KeyEvent) -> Option<Action> {
         KeyCode::Home => Action::First,
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_with_control_or_alt_are_not_those_without() {
+        assert_eq!(action(KeyCode::Char(' ').into()), Some(Action::Pause));
+        for modifier in [KeyModifiers::CONTROL, KeyModifiers::ALT] {
+            for key in [' ', 'p', 'r', 's'] {
+                assert_eq!(action(KeyEvent::new(KeyCode::Char(key), modifier)), None, "{modifier} {key}");
+            }
+        }
+        assert!(is_quit(KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL)));
+    }
 }

@@ -146,6 +146,35 @@ fn names_of_tools_contain_no_control_characters() {
 }
 
 #[test]
+fn facts_longer_than_a_narrow_terminal_are_broken_between_words() {
+    for width in [20, 40] {
+        let text = drawn(&view(), width, 60);
+        let words: Vec<&str> = text.split(|letter: char| letter.is_whitespace() || letter == '"').collect();
+        let text = words.into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ");
+        for words in [
+            "resident 64.0 MiB of 8.00 GiB (0.8 %)",
+            "5 queued, 1 wait for clients",
+            "zero_copy 2.5 %: p99 2.00 ms, control -",
+            "zero_copy rolled back: P99 is 2.1 times that of the control",
+            "at most 71,234",
+        ] {
+            assert!(text.contains(words) || (width == 20 && words.starts_with("at")), "{words:?}: {text}");
+        }
+    }
+}
+
+#[test]
+fn name_of_the_server_may_have_wide_characters_and_be_longer_than_the_terminal() {
+    let mut view = View::default();
+    view.update(Sample { name: "会議室を予約する道具です".to_owned(), ..sample() });
+    // The backend prints a blank in the second cell of a wide character.
+    let title = |width| drawn(&view, width, 24).split('"').nth(1).unwrap_or_default().replace(' ', "");
+    assert_eq!(title(38), "会議室を予約する道具です1.0", "no room for the state");
+    assert_eq!(title(60).matches('·').count(), 2, "{}", title(60));
+    assert!(title(20).contains("会議室を予約"), "{}", title(20));
+}
+
+#[test]
 fn small_terminals_are_drawn_without_a_panic() {
     for (width, height) in [(1, 1), (20, 3), (59, 8), (60, 12), (300, 5), (10, 100)] {
         drawn(&view(), width, height);
