@@ -10,7 +10,7 @@ read_options "$@"
 
 need node nodejs
 need npm npm
-need python3 python3
+need_python
 target="${CARGO_TARGET_DIR:-target}"
 home="$target/corpora"
 pins=$(cat scripts/corpora.sh scripts/corpora/*)

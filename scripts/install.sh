@@ -2,6 +2,8 @@
 # Sourced by the other scripts: installs packages that are missing on a fresh Debian or Ubuntu, and parses options.
 # Executed directly, it prints this text and does nothing.
 
+PATH="$PATH:/usr/sbin" # of nft and nginx
+
 as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
 
 update_package_lists() {
@@ -13,8 +15,15 @@ install_packages() {
   as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
 }
 
-# need COMMAND PACKAGE: installs the package unless the command exists.
-need() { command -v "$1" >/dev/null || install_packages "$2"; }
+# need COMMAND PACKAGE: installs the package unless the command exists as a program. Bash has a kill of its own, which programs cannot
+# start.
+need() { type -P "$1" >/dev/null || install_packages "$2"; }
+
+# Installs Python with its module for environments.
+need_python() {
+  need python3 python3
+  python3 -c 'import ensurepip' 2>/dev/null || install_packages python3-venv
+}
 
 # Installs only promtool: its package would also start a server.
 need_promtool() {

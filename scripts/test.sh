@@ -16,16 +16,16 @@ df -h . | tail -1
 need_build
 need node nodejs
 need npm npm
-need python3 python3
-python3 -c 'import ensurepip' 2>/dev/null || install_packages python3-venv
+need_python
 need strace strace
 need prlimit util-linux
 need script bsdutils
+need kill procps
+need ip iproute2
 need curl curl
 need openssl openssl
 need chromium chromium
 need nft nftables
-PATH="$PATH:/usr/sbin"
 need nginx nginx-light
 need haproxy haproxy
 need systemd-analyze systemd

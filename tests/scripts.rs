@@ -67,6 +67,50 @@ fn unknown_option_of_a_script_is_a_usage_error() {
     }
 }
 
+/// The words of Rust sources that follow a text, up to the closing quote.
+fn quoted_after(text: &str, directory: &Path, found: &mut BTreeSet<String>) {
+    for entry in fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()) {
+        if entry.is_dir() {
+            quoted_after(text, &entry, found);
+        } else if entry.extension().is_some_and(|extension| extension == "rs") {
+            let source = fs::read_to_string(&entry).unwrap();
+            let names = source.split(text).skip(1).filter_map(|rest| rest.split('"').next());
+            found.extend(
+                names.filter(|name| !name.contains('/') && !name.starts_with('-')).map(str::to_owned),
+            );
+        }
+    }
+}
+
+#[test]
+fn programs_that_tests_start_are_installed_by_the_test_script() {
+    // On every Debian: dash, and the essential packages coreutils and util-linux. On every machine that builds this: cargo.
+    const PRESENT: [&str; 10] =
+        ["sh", "mkfifo", "nohup", "stty", "nsenter", "setpriv", "taskset", "unshare", "cargo", "rustc"];
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut started = BTreeSet::new();
+    for directory in ["tests", "loadgen/tests"] {
+        quoted_after(concat!("Command::", "new(\""), &root.join(directory), &mut started);
+        quoted_after(concat!("--", "net\", \""), &root.join(directory), &mut started);
+    }
+    assert!(started.contains("kill") && started.contains("ip"), "{started:?}");
+    let scripts = ["install.sh", "test.sh"];
+    let scripts = scripts.map(|name| fs::read_to_string(root.join("scripts").join(name)).unwrap()).concat();
+    let installed = scripts.lines().filter_map(|line| {
+        let mut words = line.split_whitespace();
+        match words.next()? {
+            "need" => words.next(),
+            word => word.strip_prefix("need_"),
+        }
+    });
+    let installed: BTreeSet<&str> = installed.collect();
+    let missing: Vec<_> = started
+        .iter()
+        .filter(|name| !PRESENT.contains(&name.as_str()) && !installed.contains(name.as_str()))
+        .collect();
+    assert!(missing.is_empty(), "not installed by scripts/test.sh: {missing:?}");
+}
+
 #[test]
 fn serve_script_names_every_option_of_serve() {
     let help = Command::new(env!("CARGO_BIN_EXE_corelane")).args(["serve", "--help"]).output().unwrap();
