@@ -219,6 +219,7 @@ fn names_with_markup_are_text_in_a_browser() {
             let title = title.unwrap_or_else(|| panic!("{document}"));
             assert!(title.starts_with("&lt;img src=x onerror="), "{title}");
             assert!(document.contains("<td class=\"name\" title=\"plain\">plain</td>"), "{document}");
+            assert!(document.contains("1 tool called since the start"), "{document}");
             assert!(!document.contains("<title>run"), "markup of a name was run");
         }
     }
