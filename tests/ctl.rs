@@ -252,8 +252,46 @@ fn control_path_and_none_are_taken_from_flags_and_file() {
     let (code, _, stderr) = run(sockets.command(&["--control", &path]));
     assert_eq!((code, stderr.lines().count()), (Some(1), 1), "{stderr}");
     assert_eq!(fs::read_to_string(&path).unwrap(), "a file");
-    let error = sockets.error(&["status", "--socket", &path]);
-    assert!(error.contains(&path), "{error}");
+    for other in [path.as_str(), sockets.0.to_str().unwrap()] {
+        let error = sockets.error(&["status", "--socket", other]);
+        assert!(error.contains(other) && error.contains("it is not a socket"), "{error}");
+        assert!(!error.contains("remove"), "it may be needed: {error}");
+    }
+}
+
+#[test]
+fn reply_is_whole_for_a_slow_reader_and_an_error_on_a_full_disk() {
+    let sockets = Sockets::new("print");
+    let server = sockets.serve(&[]);
+    let mut clients: Vec<_> = (0..600).map(|_| server.connect()).collect();
+    for client in &mut clients {
+        assert_eq!(client.post("", echo("x")).status, 200);
+    }
+    let mut command = corelane(&["ctl", "--json", "connections", "--top", "600"]);
+    command.env("CORELANE_RUNTIME_DIR", &sockets.0).stdout(Stdio::piped());
+    let mut listing = command.spawn().unwrap();
+    // Longer than the wait for a reader of the log.
+    thread::sleep(Duration::from_secs(2));
+    let mut text = String::new();
+    listing.stdout.take().unwrap().read_to_string(&mut text).unwrap();
+    assert!(listing.wait().unwrap().success());
+    assert!(text.len() > 64 << 10, "more than a pipe has room for: {}", text.len());
+    let listed: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(listed["connections"].as_array().unwrap().len(), 600);
+
+    let config = config_file("print", "");
+    for arguments in
+        [&["ctl", "status"][..], &["ctl", "--json", "flags"], &["completions", "bash"], &["check", &config]]
+    {
+        let mut command = corelane(arguments);
+        let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        command.env("CORELANE_RUNTIME_DIR", &sockets.0).stdout(full).stderr(Stdio::piped());
+        let output = command.spawn().unwrap().wait_with_output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), stderr.lines().count()), (Some(1), 1), "{arguments:?}: {stderr}");
+        assert!(stderr.contains("No space left on device"), "{stderr}");
+    }
+    server.stop();
 }
 
 #[test]

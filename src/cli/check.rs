@@ -1,11 +1,8 @@
 //! `check`: validates a configuration file without opening a socket.
 
-use std::{
-    fs,
-    io::{self, Write},
-    path::Path,
-};
+use std::{fs, path::Path};
 
+use super::print::print;
 use crate::{
     config::{Config, ConfigError},
     server::Server,
@@ -31,7 +28,7 @@ pub(super) fn check(server: &Server, path: &Path) -> Result<(), Vec<String>> {
         return Err(mistakes);
     }
     let text = config.to_toml().map_err(|error| in_file(path, &[error]))?;
-    io::stdout().write_all(text.as_bytes()).map_err(|error| vec![format!("cannot print: {error}")])
+    print(text.as_bytes())
 }
 
 /// A line for each error, with the path in front.

@@ -3,6 +3,7 @@
 mod check;
 mod ctl;
 mod options;
+mod print;
 mod serve;
 mod stdio;
 
@@ -15,6 +16,7 @@ use humantime_serde::re::humantime::format_rfc3339_micros;
 use self::{
     check::{check, in_file},
     ctl::{CtlArguments, ctl},
+    print::print,
     serve::ServeArguments,
     stdio::StdioArguments,
 };
@@ -107,8 +109,7 @@ impl Server {
             Action::Completions { shell } => {
                 let mut text = Vec::new();
                 generate(shell, &mut command, name, &mut text);
-                log::print(io::stdout(), String::from_utf8_lossy(&text).into_owned());
-                Ok(())
+                print(&text)
             }
         };
         match result {

@@ -2,11 +2,17 @@
 
 use std::{
     env, fs, io,
-    os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt},
+    os::unix::{
+        fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt},
+        net::UnixStream,
+    },
     path::{Path, PathBuf},
 };
 
-use rustix::process::geteuid;
+use rustix::{
+    net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect as connect_socket, socket_with},
+    process::geteuid,
+};
 
 /// Names the only directory of control sockets, in place of the default ones.
 const DIRECTORY_VARIABLE: &str = "CORELANE_RUNTIME_DIR";
@@ -64,6 +70,19 @@ pub(crate) fn sockets() -> Vec<PathBuf> {
     found
 }
 
+/// Connects to a socket without waiting for a place in its queue, which is full if a server is stopped and others wait.
+///
+/// # Errors
+/// `WouldBlock` if the queue is full, or the error of connect(2).
+pub(crate) fn connect(path: &Path) -> io::Result<UnixStream> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    connect_socket(&socket, &SocketAddrUnix::new(path)?)?;
+    let stream = UnixStream::from(socket);
+    stream.set_nonblocking(false)?;
+    Ok(stream)
+}
+
 /// The sockets in one directory.
 pub(crate) fn sockets_in(directory: &Path) -> Vec<PathBuf> {
     // A directory that is missing, or that this user may not read, has no socket for them.
@@ -102,6 +121,28 @@ mod tests {
         assert!(make_private(&link).is_err(), "a link");
         assert!(make_private(&path.join("missing").join("deeper")).is_err());
         fs::remove_file(&link).unwrap();
+        fs::remove_dir_all(&path).unwrap();
+    }
+
+    #[test]
+    fn full_queue_of_a_stopped_server_is_an_error_at_once() {
+        let path = fresh("full");
+        make_private(&path).unwrap();
+        let socket = path.join("1.sock");
+        let listener = UnixListener::bind(&socket).unwrap();
+        // It has room for one connection more than its length.
+        rustix::net::listen(&listener, 1).unwrap();
+        let mut queued = Vec::new();
+        let error = loop {
+            match connect(&socket) {
+                Ok(stream) => queued.push(stream),
+                Err(error) => break error,
+            }
+            assert!(queued.len() < 10, "the queue is never full");
+        };
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        drop(listener);
+        assert_eq!(connect(&socket).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
         fs::remove_dir_all(&path).unwrap();
     }
 

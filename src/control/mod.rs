@@ -24,7 +24,7 @@ pub(crate) use bottlenecks::{
 };
 #[cfg(feature = "cli")]
 pub(crate) use directory::sockets;
-pub(crate) use directory::{own_directories, sockets_in};
+pub(crate) use directory::{connect, own_directories, sockets_in};
 pub(crate) use flags::{CohortRow, FlagList, FlagRow, Rearmed, RolloutList, RolloutRow, ShareChange};
 pub(crate) use inspection::{Inspection, ShardInspection, View};
 #[cfg(feature = "jemalloc")]

@@ -2,14 +2,14 @@
 
 use std::{
     io::{self, ErrorKind},
-    os::unix::net::{UnixListener, UnixStream},
+    os::unix::net::UnixListener,
     path::{Path, PathBuf},
     process,
 };
 
 use corelane_ring::{SocketFile, UnixSocket};
 
-use crate::control::{own_directories, sockets_in};
+use crate::control::{connect, own_directories, sockets_in};
 
 /// Names that are tried where another process has the same pid, as in containers that share a directory.
 const NAMES_MAX: u32 = 16;
@@ -50,7 +50,7 @@ impl ControlListener {
 /// Removes the sockets of a directory that have no listener, except `own`.
 fn remove_stale(directory: &Path, own: &Path) {
     for path in sockets_in(directory).iter().filter(|path| *path != own) {
-        if UnixStream::connect(path).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused) {
+        if connect(path).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused) {
             // Replaces it, unless a server has begun to listen on it meanwhile, and then removes its own file.
             drop(ControlListener::at(path));
         }

@@ -1,8 +1,9 @@
 //! The client's end of the control socket.
 
 use std::{
+    fs,
     io::{self, BufRead, BufReader, ErrorKind, Read, Write},
-    os::unix::net::UnixStream,
+    os::unix::{fs::FileTypeExt, net::UnixStream},
     path::Path,
     time::Duration,
 };
@@ -15,19 +16,21 @@ const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
 /// Maximum length of a reply, in bytes.
 const REPLY_BYTES_MAX: u64 = 64 << 20;
 
-/// Connects to a control socket.
-///
-/// # Errors
-/// The error of connect(2).
-pub(super) fn connect(path: &Path) -> io::Result<UnixStream> {
-    UnixStream::connect(path)
-}
-
-/// An error of connecting, with its remedy.
-pub(super) fn explain(error: &io::Error) -> String {
+/// An error of connecting to a path, with its remedy.
+pub(super) fn explain(path: &Path, error: &io::Error) -> String {
     match error.kind() {
+        // As of a socket without a listener.
+        ErrorKind::ConnectionRefused
+            if fs::metadata(path).is_ok_and(|found| !found.file_type().is_socket()) =>
+        {
+            "it is not a socket; remedy: name the server's socket with --socket".to_owned()
+        }
         ErrorKind::ConnectionRefused => {
             "no server listens on it; remedy: remove the file, or start the server".to_owned()
+        }
+        ErrorKind::WouldBlock => {
+            "too many connections wait for the server; remedy: end its process, which may be stopped"
+                .to_owned()
         }
         ErrorKind::PermissionDenied => {
             "permission denied; remedy: run ctl as the user of the server or as root".to_owned()

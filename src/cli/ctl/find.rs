@@ -2,19 +2,22 @@
 
 use std::{io::ErrorKind, os::unix::net::UnixStream, path::PathBuf};
 
-use super::client::connect;
-use crate::control::sockets;
+use super::client::explain;
+use crate::control::{connect, sockets};
 
 /// Connects to the only server that runs.
 ///
 /// # Errors
-/// One line: no server runs, or several do.
+/// One line: no server runs, or several do, or one that does not accept connections.
 pub(super) fn only_server() -> Result<UnixStream, String> {
     let (mut servers, mut forbidden) = (Vec::new(), Vec::new());
     for path in sockets() {
         match connect(&path) {
             Ok(stream) => servers.push((path, stream)),
             Err(error) if error.kind() == ErrorKind::PermissionDenied => forbidden.push(path),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                return Err(format!("cannot connect to {}: {}", path.display(), explain(&path, &error)));
+            }
             // A socket that a server has left behind.
             Err(_) => {}
         }

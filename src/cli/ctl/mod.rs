@@ -9,17 +9,17 @@ mod show;
 mod table;
 mod top;
 
-use std::{io, os::unix::net::UnixStream, path::PathBuf};
+use std::{os::unix::net::UnixStream, path::PathBuf};
 
 use clap::{Args, Subcommand};
 use flags::{FlagsCommand, RolloutCommand};
 use profile::ProfileArguments;
 use top::TopArguments;
 
+use super::print::print;
 use crate::{
     config::LogLevel,
-    control::{INTERVAL_SECONDS_MAX, Reply, Request, TOP_MAX},
-    telemetry::log,
+    control::{self, INTERVAL_SECONDS_MAX, Reply, Request, TOP_MAX},
 };
 
 /// Inspects a running server and controls it, through its control socket. Exit codes: 0 done, 1 no server or the request was
@@ -173,15 +173,15 @@ pub(super) fn ctl(arguments: &CtlArguments) -> Result<(), Vec<String>> {
         return top.run(|| connect(arguments), arguments.json).map_err(|error| vec![error]);
     }
     let text = reply_text(arguments).map_err(|error| vec![error])?;
-    log::print(io::stdout(), text);
-    Ok(())
+    print(text.as_bytes())
 }
 
 /// Connects to the server that the arguments name, or to the only one.
 fn connect(arguments: &CtlArguments) -> Result<UnixStream, String> {
     match &arguments.socket {
-        Some(path) => client::connect(path)
-            .map_err(|error| format!("cannot connect to {}: {}", path.display(), client::explain(&error))),
+        Some(path) => control::connect(path).map_err(|error| {
+            format!("cannot connect to {}: {}", path.display(), client::explain(path, &error))
+        }),
         None => find::only_server(),
     }
 }
