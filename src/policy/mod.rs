@@ -95,7 +95,8 @@ impl FromStr for Flag {
         if let Some(flag) = Self::ALL.iter().find(|flag| flag.name() == text) {
             return Ok(*flag);
         }
-        let similarity = |flag: &&Self| strsim::jaro_winkler(text, flag.name());
+        let written = text.to_ascii_lowercase();
+        let similarity = |flag: &&Self| strsim::jaro_winkler(&written, flag.name());
         let nearest = Self::ALL.iter().max_by(|left, right| similarity(left).total_cmp(&similarity(right)));
         let nearest = nearest.filter(|flag| similarity(flag) > SIMILARITY_MIN).copied();
         Err(UnknownFlag { name: text.to_owned(), nearest })
@@ -263,6 +264,7 @@ mod tests {
         assert_eq!("zero_copy".parse(), Ok(Flag::ZeroCopy));
         let message = |name: &str| name.parse::<Flag>().unwrap_err().to_string();
         assert_eq!(message("zerocopy"), "unknown flag \"zerocopy\"; did you mean zero_copy?");
+        assert_eq!(message("ZERO_COPY"), "unknown flag \"ZERO_COPY\"; did you mean zero_copy?");
         assert_eq!(message("json_backends"), "unknown flag \"json_backends\"; did you mean json_backend?");
         let none = message("\n");
         assert!(none.starts_with("unknown flag \"\\n\"; the flags are schema_cache, json_backend"), "{none}");
