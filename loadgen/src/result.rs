@@ -3,7 +3,7 @@
 //! The schema is derived from these types (`corelane-loadgen report --schema`) and published as
 //! `docs/result.schema.json`. Files with another schema are rejected.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{collections::BTreeMap, fs, io::Write, path::Path};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -437,21 +437,53 @@ impl ResultFile {
     }
 }
 
-/// Writes a temporary file and renames it, so that a reader never sees a partial file.
+/// Writes a file by renaming a temporary one, so that a reader never sees a partial file. A link is followed; a device or a pipe is
+/// written to, because a renamed file would take its place.
 ///
 /// # Errors
 /// When the directory cannot be created or the file cannot be written.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), LoadError> {
     let unwritable =
         |error: std::io::Error| LoadError::Unwritable { path: path.to_owned(), reason: error.to_string() };
+    if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+        let opened = fs::OpenOptions::new().write(true).open(path);
+        return opened.and_then(|mut file| file.write_all(bytes)).map_err(unwritable);
+    }
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     if let Some(directory) = directory {
         fs::create_dir_all(directory).map_err(unwritable)?;
     }
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let temporary = path.with_file_name(format!(".{name}.{}", std::process::id()));
-    fs::write(&temporary, bytes).and_then(|()| fs::rename(&temporary, path)).map_err(|error| {
+    let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let name = target.file_name().unwrap_or_default().to_string_lossy();
+    let temporary = target.with_file_name(format!(".{name}.{}", std::process::id()));
+    fs::write(&temporary, bytes).and_then(|()| fs::rename(&temporary, &target)).map_err(|error| {
         let _ = fs::remove_file(&temporary);
         unwritable(error)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{FileTypeExt, symlink};
+
+    use super::*;
+
+    #[test]
+    fn whole_file_replaces_neither_links_nor_devices() {
+        let directory = std::env::temp_dir().join(format!("corelane-write-{}", std::process::id()));
+        let (file, link, device) =
+            (directory.join("new/file"), directory.join("link"), directory.join("device"));
+        write_whole(&file, b"first").unwrap();
+        symlink(&file, &link).unwrap();
+        write_whole(&link, b"second").unwrap();
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(fs::read_to_string(&file).unwrap(), "second");
+        assert_eq!(fs::read_dir(directory.join("new")).unwrap().count(), 1, "no temporary file is left");
+        assert!(write_whole(&directory, b"").is_err(), "a directory");
+        // By a link, because a mistake must not replace the device of the machine.
+        symlink("/dev/full", &device).unwrap();
+        assert!(write_whole(&device, b"third").unwrap_err().to_string().contains("No space left"));
+        assert!(fs::metadata(&device).unwrap().file_type().is_char_device());
+        fs::remove_dir_all(&directory).unwrap();
+    }
 }

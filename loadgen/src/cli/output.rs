@@ -89,7 +89,12 @@ pub(super) fn writable(path: &Path) -> Result<(), LoadError> {
     if path.is_dir() {
         return Err(unwritable("it is a directory".to_owned()));
     }
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // A device, or a pipe, whose reader would see the end of its input if it was opened twice.
+    if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+        return Ok(());
+    }
+    let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let parent = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::create_dir_all(parent).map_err(|error| unwritable(error.to_string()))?;
     let trial = parent.join(format!(".corelane-loadgen-{}", std::process::id()));
     fs::write(&trial, b"")
