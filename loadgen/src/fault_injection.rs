@@ -12,6 +12,9 @@ pub const DELAY_VARIABLE: &str = "CORELANE_FIXTURE_DELAY_US";
 /// Environment variable of the fixture server: if it is set, no latencies are recorded.
 pub const UNOBSERVED_VARIABLE: &str = "CORELANE_FIXTURE_UNOBSERVED";
 
+/// Environment variable of the fixture server: if it is set, a CPU profile of the server is taken while it runs.
+pub const PROFILED_VARIABLE: &str = "CORELANE_FIXTURE_PROFILED";
+
 /// Environment variable of the fixture server: the log message at which the log itself panics, and after a blank the tool that such a
 /// message must name, if any. If it is set, there are also tools that panic: `panic_inline`, `panic_async` and `panic_blocking`.
 pub const PANICS_VARIABLE: &str = "CORELANE_FIXTURE_PANICS";

@@ -35,14 +35,16 @@ fn every_flag_has_rows_in_table_result_image_and_page() {
         };
         assert_eq!(rows(flag), expected, "{flag}: {}", output.out);
     }
-    assert_eq!((rows("all flags"), rows("observability")), (1, 1), "{}", output.out);
+    for part in ["all flags", "observability", "profile"] {
+        assert_eq!(rows(part), 1, "{part}: {}", output.out);
+    }
     for words in ["The remainder of", "at scale 0.05: all rows", "Commit ", "2 shards"] {
         assert!(output.out.contains(words), "{words}: {}", output.out);
     }
 
     let file = read(Path::new(&json));
     let runs = file["runs"].as_array().unwrap();
-    assert_eq!(runs.len(), 1 + 5 + 1 + 1 + 6 * 2);
+    assert_eq!(runs.len(), 1 + 5 + 1 + 1 + 1 + 6 * 2);
     for run in runs {
         let flags = run["server"]["flags"].as_object().unwrap();
         let off: Vec<&str> = flags
@@ -51,7 +53,9 @@ fn every_flag_has_rows_in_table_result_image_and_page() {
             .map(|(flag, _)| flag.as_str())
             .collect();
         match run["contestant"].as_str().unwrap() {
-            "corelane-all-on" | "corelane-unobserved" => assert!(off.is_empty(), "{off:?}"),
+            "corelane-all-on" | "corelane-unobserved" | "corelane-profiled" => {
+                assert!(off.is_empty(), "{off:?}")
+            }
             "corelane-all-off" => assert_eq!(off.len(), FLAGS.len()),
             other => assert_eq!([other.strip_prefix("corelane-without-").unwrap()], off.as_slice()),
         }
@@ -61,7 +65,7 @@ fn every_flag_has_rows_in_table_result_image_and_page() {
     }
 
     let image = std::fs::read_to_string(&svg).unwrap();
-    assert!(image.starts_with("<svg xmlns=") && image.matches("<circle").count() == 14, "{image}");
+    assert!(image.starts_with("<svg xmlns=") && image.matches("<circle").count() == 15, "{image}");
     let budget = concat!(env!("CARGO_MANIFEST_DIR"), "/../bench/budget.toml");
     let output = run(&["report", &json, "--markdown", &page, "--budget", budget]);
     assert_eq!(output.code, Some(0), "{output:?}");

@@ -24,7 +24,7 @@ pub struct Ablation<'file> {
 /// What a part gains in a workload.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Gain {
-    /// What was switched off: a flag, `all flags`, or `observability`.
+    /// What was switched off: a flag, `all flags`, or `observability`; or on: `profile`.
     pub part: String,
     /// The workload.
     pub workload: String,
@@ -72,6 +72,8 @@ impl<'file> Ablation<'file> {
             let Some(position) = position.filter(|position| *position != Position::AllOn) else { continue };
             let Some(on) = groups.iter().find(|on| is_reference(on, off)) else { continue };
             let Some(measurement) = of_workload(&off.first.workload) else { continue };
+            // Off in the position with which all others are compared.
+            let (on, off) = if position == Position::Profiled { (off, on) } else { (on, off) };
             let gain = Gain::between(on, off, position, &measurement.metric, measurement.better);
             match position {
                 Position::Without(_) if is_canonical(off) => single.extend(gain.ratio),
@@ -173,6 +175,7 @@ fn part(position: Position) -> String {
         Position::AllOn | Position::AllOff => "all flags".to_owned(),
         Position::Without(flag) => flag.to_string(),
         Position::Unobserved => Part::Observability.to_string(),
+        Position::Profiled => Part::Profile.to_string(),
     }
 }
 
@@ -182,6 +185,7 @@ fn rank(position: Position) -> usize {
         Position::Without(flag) => Flag::ALL.iter().position(|other| *other == flag).unwrap_or(0),
         Position::AllOn | Position::AllOff => Flag::ALL.len(),
         Position::Unobserved => Flag::ALL.len() + 1,
+        Position::Profiled => Flag::ALL.len() + 2,
     }
 }
 
@@ -278,6 +282,15 @@ mod tests {
         let combined = ablation.combined.unwrap();
         assert!((combined.product - 2.5).abs() < 1e-9 && (combined.all - 4.0).abs() < 1e-9);
         assert!((combined.remainder() - 1.6).abs() < 1e-9);
+    }
+
+    #[test]
+    fn profile_is_on_in_its_own_position() {
+        let file = file(&[("corelane-all-on", 200.0), ("corelane-profiled", 190.0)]);
+        let ablation = Ablation::of(&file).unwrap();
+        let [gain] = ablation.gains.as_slice() else { panic!("{:?}", ablation.gains) };
+        assert_eq!(gain.part, "profile");
+        assert!((gain.ratio.unwrap() - 0.95).abs() < 1e-9, "a cost is below 1");
     }
 
     #[test]

@@ -7,23 +7,27 @@ use corelane::Flag;
 use super::{Measurement, Position};
 use crate::placement::{Placement, available};
 
-/// What is switched off.
+/// What is switched off, or on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
     /// A flag.
     Flag(Flag),
     /// The histograms of latencies.
     Observability,
+    /// A CPU profile, which is off in all other positions.
+    Profile,
 }
 
 /// Name of [`Part::Observability`].
 const OBSERVABILITY: &str = "observability";
+/// Name of [`Part::Profile`].
+const PROFILE: &str = "profile";
 
 impl Part {
     /// All parts, in the order of their rows.
     #[must_use]
     pub fn all() -> Vec<Self> {
-        Flag::ALL.iter().map(|flag| Self::Flag(*flag)).chain([Self::Observability]).collect()
+        Flag::ALL.iter().map(|flag| Self::Flag(*flag)).chain([Self::Observability, Self::Profile]).collect()
     }
 }
 
@@ -32,6 +36,7 @@ impl fmt::Display for Part {
         match self {
             Self::Flag(flag) => flag.fmt(formatter),
             Self::Observability => formatter.write_str(OBSERVABILITY),
+            Self::Profile => formatter.write_str(PROFILE),
         }
     }
 }
@@ -40,10 +45,13 @@ impl FromStr for Part {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        if text == OBSERVABILITY {
-            return Ok(Self::Observability);
+        match text {
+            OBSERVABILITY => Ok(Self::Observability),
+            PROFILE => Ok(Self::Profile),
+            _ => text.parse().map(Self::Flag).map_err(|unknown: corelane::UnknownFlag| {
+                format!("{unknown} (not flags: {OBSERVABILITY}, {PROFILE})")
+            }),
         }
-        text.parse().map(Self::Flag).map_err(|unknown: corelane::UnknownFlag| unknown.to_string())
     }
 }
 
@@ -81,7 +89,7 @@ impl Settings {
         let flags = || {
             self.parts.iter().filter_map(|part| match part {
                 Part::Flag(flag) => Some(*flag),
-                Part::Observability => None,
+                Part::Observability | Part::Profile => None,
             })
         };
         let mut canonical = vec![Position::AllOn];
@@ -90,8 +98,12 @@ impl Settings {
         if flags().count() == Flag::ALL.len() {
             canonical.push(Position::AllOff);
         }
-        if self.parts.contains(&Part::Observability) {
-            canonical.push(Position::Unobserved);
+        for (part, position) in
+            [(Part::Observability, Position::Unobserved), (Part::Profile, Position::Profiled)]
+        {
+            if self.parts.contains(&part) {
+                canonical.push(position);
+            }
         }
         if canonical.len() == 1 {
             canonical.clear();
@@ -144,8 +156,8 @@ mod tests {
     #[test]
     fn every_flag_is_switched_off_in_two_workloads() {
         let all = turns(Part::all());
-        // Five flags, all of them, and the histograms in the canonical workload beside all on; six pairs.
-        assert_eq!(all.len(), 1 + 5 + 1 + 1 + 6 * 2);
+        // Five flags, all of them, the histograms and a profile in the canonical workload beside all on; six pairs.
+        assert_eq!(all.len(), 1 + 5 + 1 + 1 + 1 + 6 * 2);
         for flag in Flag::ALL {
             let off = Position::Without(*flag).contestant();
             let expected = if *flag == Flag::ServerPooling { 1 } else { 2 };
@@ -157,6 +169,7 @@ mod tests {
     fn selected_parts_have_their_runs_only() {
         let names = |parts| -> Vec<String> { turns(parts).into_iter().map(|(_, name)| name).collect() };
         assert_eq!(names(vec![Part::Observability]), ["corelane-all-on", "corelane-unobserved"]);
+        assert_eq!(names(vec![Part::Profile]), ["corelane-all-on", "corelane-profiled"]);
         assert_eq!(
             names(vec![Part::Flag(Flag::ServerPooling)]),
             ["corelane-all-on", "corelane-without-server_pooling"]
@@ -171,7 +184,7 @@ mod tests {
         }
         assert_eq!(
             "zerocopy".parse::<Part>().unwrap_err(),
-            "unknown flag \"zerocopy\"; did you mean zero_copy?"
+            "unknown flag \"zerocopy\"; did you mean zero_copy? (not flags: observability, profile)"
         );
     }
 }

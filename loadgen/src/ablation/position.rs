@@ -16,6 +16,8 @@ pub enum Position {
     AllOff,
     /// All flags on, no histograms of latencies, and no samples of stages.
     Unobserved,
+    /// All flags on, while a CPU profile is taken.
+    Profiled,
 }
 
 impl Position {
@@ -27,13 +29,14 @@ impl Position {
             Self::Without(flag) => format!("{WITHOUT}{flag}"),
             Self::AllOff => "corelane-all-off".to_owned(),
             Self::Unobserved => "corelane-unobserved".to_owned(),
+            Self::Profiled => "corelane-profiled".to_owned(),
         }
     }
 
     /// The position of a server with this name; `None` if it is not of an ablation.
     #[must_use]
     pub fn of_contestant(name: &str) -> Option<Self> {
-        let fixed = [Self::AllOn, Self::AllOff, Self::Unobserved];
+        let fixed = [Self::AllOn, Self::AllOff, Self::Unobserved, Self::Profiled];
         let found = fixed.into_iter().find(|position| position.contestant() == name);
         found.or_else(|| Some(Self::Without(name.strip_prefix(WITHOUT)?.parse().ok()?)))
     }
@@ -42,7 +45,7 @@ impl Position {
     #[must_use]
     pub fn flags(self) -> Flags {
         match self {
-            Self::AllOn | Self::Unobserved => Flags::ALL,
+            Self::AllOn | Self::Unobserved | Self::Profiled => Flags::ALL,
             Self::Without(flag) => Flags::ALL.with(flag, false),
             Self::AllOff => Flags::from_bits(0),
         }
@@ -67,7 +70,8 @@ mod tests {
     #[test]
     fn contestants_name_their_positions() {
         let single = Flag::ALL.iter().map(|flag| Position::Without(*flag));
-        for position in [Position::AllOn, Position::AllOff, Position::Unobserved].into_iter().chain(single) {
+        let fixed = [Position::AllOn, Position::AllOff, Position::Unobserved, Position::Profiled];
+        for position in fixed.into_iter().chain(single) {
             assert_eq!(Position::of_contestant(&position.contestant()), Some(position));
         }
         for other in ["corelane", "corelane-without-spin", "nginx-static"] {

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     error::LoadError,
-    fault_injection::UNOBSERVED_VARIABLE,
+    fault_injection::{PROFILED_VARIABLE, UNOBSERVED_VARIABLE},
     fixture::FixtureSettings,
     job::RunContext,
     result::{NotRun, Outcome, ResultFile, Run},
@@ -59,10 +59,12 @@ impl Settings {
     fn suite(&self, turn: &Turn) -> Suite {
         let mut workload = turn.measurement.workload.clone();
         workload.shards = turn.cores.len();
-        let mut variables = Vec::new();
-        if turn.position == Position::Unobserved {
-            variables.push((UNOBSERVED_VARIABLE.to_owned(), "1".to_owned()));
-        }
+        let variable = match turn.position {
+            Position::Unobserved => Some(UNOBSERVED_VARIABLE),
+            Position::Profiled => Some(PROFILED_VARIABLE),
+            _ => None,
+        };
+        let variables = variable.iter().map(|name| ((*name).to_owned(), "1".to_owned())).collect();
         Suite {
             workloads: vec![workload],
             repeats: 1,

@@ -3,11 +3,15 @@
 
 use std::{
     fmt, io,
-    process::ExitCode,
+    process::{self, ExitCode},
+    thread,
     time::{Duration, Instant},
 };
 
-use corelane::{Content, NoArguments, Prompt, PromptArgument, ServerBuilder, Tool, demo};
+use corelane::{
+    Content, NoArguments, Prompt, PromptArgument, ServerBuilder, Tool, demo,
+    internals::profile::{ProfileOptions, SampledThreads, capture},
+};
 use corelane_loadgen::{attack, fault_injection, payloads};
 use serde_json::{Value, json};
 use tracing::{
@@ -27,6 +31,9 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 fn main() -> ExitCode {
     if std::env::var_os(fault_injection::UNOBSERVED_VARIABLE).is_some() {
         corelane::internals::telemetry::metrics::omit_latencies();
+    }
+    if std::env::var_os(fault_injection::PROFILED_VARIABLE).is_some() {
+        thread::spawn(profile);
     }
     let mut server = demo::server();
     for count in [1, 5, 20] {
@@ -85,6 +92,18 @@ fn main() -> ExitCode {
                 }),
         )
         .main()
+}
+
+/// Takes profiles with the defaults of `corelane ctl profile` until the process ends.
+fn profile() {
+    let options = ProfileOptions { seconds: 60, hz: 99, threads: SampledThreads::All };
+    loop {
+        // Without a profile the server would measure as one with a profile that costs nothing.
+        if let Err(error) = capture(&options, || false) {
+            eprintln!("error: no profile can be taken: {error}");
+            process::exit(1);
+        }
+    }
 }
 
 /// Adds one panicking tool for each way to run a tool.

@@ -21,7 +21,7 @@ use crate::{
 /// `ablate`.
 #[derive(Args, Clone, Debug)]
 pub(super) struct Ablate {
-    /// Flags to switch off in turn, or observability [default: all]
+    /// Flags to switch off in turn, or observability, or profile [default: all]
     #[arg(long, value_name = "FLAG", value_delimiter = ',')]
     only: Vec<Part>,
 
