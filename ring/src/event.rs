@@ -89,10 +89,10 @@ pub enum Event {
     Acknowledged {
         /// The socket.
         socket: SocketId,
-        /// Bytes that the peer has acknowledged since the connection began. Where the kernel does not count them (Unix sockets, and
-        /// before Linux 6.7), bytes that the kernel has taken over.
-        bytes: u64,
-        /// Bytes that the kernel has taken over and that are not acknowledged.
+        /// Bytes of the send in flight that the kernel has taken over; 0 without one.
+        sent: u64,
+        /// Bytes of all sends that the kernel has taken over and that are not acknowledged. 0 where the kernel does not count them
+        /// (Unix sockets, and before Linux 6.7).
         unacknowledged: u64,
     },
     /// The socket has been handed over to another ring. [`Event::Closed`] follows.

@@ -19,7 +19,7 @@ use super::{
     hand_overs::{self, HandOver},
     operation::{Kind, Tag},
     peer_queries::{self, PeerQueries},
-    slots::{ListenerId, SlotTable, SocketId},
+    slots::{ListenerId, Slot, SlotTable, SocketId},
     sources::Source,
     starved::Starved,
     wake::{Parker, Waker},
@@ -67,6 +67,9 @@ pub struct Ring {
 }
 
 impl Ring {
+    /// Memory of a socket in the table of the ring, in bytes. The table has memory for the sockets that have been open at one time.
+    pub const SOCKET_BYTES: usize = size_of::<Slot>();
+
     /// Creates a ring on the calling thread, which must run a glommio executor.
     ///
     /// # Errors

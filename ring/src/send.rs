@@ -47,11 +47,11 @@ impl Ring {
 
     pub(super) fn complete_acknowledged(&mut self, id: SocketId, result: i32, events: &mut Vec<Event>) {
         let Some(slot) = self.slots.open(id) else { return };
-        // The completions of earlier sends precede this one, so `sent` belongs to the same moment as the result. On an error, such
+        // The completions of earlier parts precede this one, so `sent` belongs to the same moment as the result. On an error, such
         // as EOPNOTSUPP, nothing is known to be unacknowledged.
+        let sent = slot.send.as_ref().map_or(0, |send| send.sent as u64);
         let unacknowledged = u64::try_from(result).unwrap_or(0);
-        let bytes = slot.sent.saturating_sub(unacknowledged);
-        events.push(Event::Acknowledged { socket: id, bytes, unacknowledged });
+        events.push(Event::Acknowledged { socket: id, sent, unacknowledged });
     }
 
     pub(super) fn submit_send(&mut self, id: SocketId) {
@@ -60,7 +60,7 @@ impl Ring {
         };
         let rest = send.buffer.get(send.sent..).unwrap_or_default();
         let length = u32::try_from(rest.len().min(SEND_SLICE_BYTES)).unwrap_or(u32::MAX);
-        // MSG_NOSIGNAL prevents SIGPIPE. Without MSG_WAITALL a send completes with what the socket's buffer takes, so `Slot::sent` is
+        // MSG_NOSIGNAL prevents SIGPIPE. Without MSG_WAITALL a send completes with what the socket's buffer takes, so `InFlight::sent` is
         // exact whenever no completion is due.
         let entry = opcode::Send::new(types::Fixed(id.index), rest.as_ptr(), length)
             .flags(libc::MSG_NOSIGNAL)
@@ -81,7 +81,6 @@ impl Ring {
         let closing = slot.state != SlotState::Open;
         let part = usize::try_from(result).unwrap_or(0);
         send.sent += part;
-        slot.sent = slot.sent.wrapping_add(part as u64);
         let rest = send.buffer.len().saturating_sub(send.sent);
         let retry = result > 0 || matches!(-result, libc::EINTR | libc::EAGAIN);
         if rest > 0 && retry && !closing {

@@ -61,6 +61,7 @@ pub(super) enum Receive {
 /// A send that has not completed.
 pub(super) struct InFlight {
     pub(super) buffer: Vec<u8>,
+    /// Bytes of the buffer that the kernel has taken over.
     pub(super) sent: usize,
 }
 
@@ -71,15 +72,13 @@ pub(super) struct Slot {
     /// Whether an ended multishot receive is armed again.
     pub(super) rearm_receive: bool,
     pub(super) send: Option<InFlight>,
-    /// Bytes that the kernel has taken over from this socket's sends.
-    pub(super) sent: u64,
     /// The sockets with which this one shares its part of the buffers.
     pub(super) group: u64,
     /// Number of submitted shutdowns. The kernel runs them on a worker thread, so a close must wait for them.
     pub(super) shutdowns: u8,
 }
 
-const _: () = assert!(size_of::<Slot>() <= 56);
+const _: () = assert!(size_of::<Slot>() <= 48);
 
 impl Slot {
     fn vacant() -> Self {
@@ -89,7 +88,6 @@ impl Slot {
             receive: Receive::Idle,
             rearm_receive: false,
             send: None,
-            sent: 0,
             group: 0,
             shutdowns: 0,
         }
@@ -164,7 +162,6 @@ impl SlotTable {
             slot.state = SlotState::Open;
             slot.receive = Receive::Idle;
             slot.rearm_receive = true;
-            slot.sent = 0;
             slot.group = 0;
             generation = slot.generation;
         }

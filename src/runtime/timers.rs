@@ -49,6 +49,10 @@ pub(crate) struct Timers {
 }
 
 impl Timers {
+    /// Memory of an entry, in bytes.
+    #[cfg(test)]
+    pub(crate) const ENTRY_BYTES: usize = size_of::<Entry>();
+
     pub(crate) fn new(start: Instant, entries_max: usize) -> Self {
         Self {
             start,

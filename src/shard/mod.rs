@@ -387,8 +387,8 @@ impl Shard {
                 self.on_received(socket, buffer.padded_mut(), length);
             }
             Event::Sent { socket, buffer, outcome } => self.on_sent(socket, buffer, &outcome),
-            Event::Acknowledged { socket, bytes, unacknowledged } => {
-                self.on_acknowledged(socket, bytes, unacknowledged);
+            Event::Acknowledged { socket, sent, unacknowledged } => {
+                self.on_acknowledged(socket, sent, unacknowledged);
             }
             Event::Accepted { socket, listener, arrival, peer } => {
                 self.on_arrival(socket, listener, arrival, peer);
@@ -477,4 +477,17 @@ impl Drop for EndTurn {
 
 fn connection_of(connections: &mut [Option<Connection>], socket: SocketId) -> Option<&mut Connection> {
     connections.get_mut(socket.index())?.as_mut().filter(|connection| connection.socket == socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An idle connection has one entry in each of the three tables that are indexed by slot, and nothing else. The tables never move:
+    /// their address space is reserved for all connections at the start, so no part of them is unused capacity.
+    #[test]
+    fn idle_connection_occupies_at_most_164_bytes() {
+        let tables = [Ring::SOCKET_BYTES, size_of::<Option<Connection>>(), Timers::ENTRY_BYTES];
+        assert!(tables.iter().sum::<usize>() <= 164, "{tables:?}");
+    }
 }

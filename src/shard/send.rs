@@ -77,7 +77,7 @@ impl Shard {
     }
 
     /// Judges a send in flight, or a stream whose last message has not reached its peer.
-    pub(super) fn on_acknowledged(&mut self, socket: SocketId, bytes: u64, unacknowledged: u64) {
+    pub(super) fn on_acknowledged(&mut self, socket: SocketId, sent: u64, unacknowledged: u64) {
         let Some(connection) = connection_of(&mut self.connections, socket) else { return };
         if !connection.is_sending && unacknowledged == 0 {
             connection.write_deadline = Tick::NEVER;
@@ -88,9 +88,11 @@ impl Shard {
         let write_limit = self.write_limit();
         let minimum = if is_sending { self.limits.write_bytes_per_second_min } else { 0 };
         let failed = match self.slow_sends.entry(socket) {
-            Entry::Occupied(mut send) => send.get_mut().check(self.now, bytes, write_limit, minimum),
+            Entry::Occupied(mut send) => {
+                send.get_mut().check(self.now, (sent, unacknowledged), write_limit, minimum)
+            }
             Entry::Vacant(entry) => {
-                entry.insert(SlowSend::new(self.now, bytes));
+                entry.insert(SlowSend::new(self.now, sent, unacknowledged));
                 None
             }
         };
@@ -105,6 +107,7 @@ impl Shard {
     }
 
     pub(super) fn on_sent(&mut self, socket: SocketId, buffer: Vec<u8>, outcome: &io::Result<()>) {
+        let sent = buffer.len() as u64;
         keep_spare(&mut self.spare, buffer);
         self.pipeline.dispatcher.send_completed(socket);
         let Some(connection) = connection_of(&mut self.connections, socket) else { return };
@@ -120,6 +123,8 @@ impl Shard {
             if !self.slow_sends.is_empty() {
                 self.slow_sends.remove(&socket);
             }
+        } else if let Some(send) = self.slow_sends.get_mut(&socket) {
+            send.add_completed(sent);
         }
         if let Err(error) = outcome {
             self.on_socket_failed(socket, error);

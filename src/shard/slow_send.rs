@@ -15,7 +15,9 @@ pub(super) fn check_interval(timeout: Duration) -> Duration {
 /// The first check only sets the baseline, so a peer that acknowledges nothing is closed at most a quarter of
 /// [`Limits::write_timeout`](crate::config::Limits::write_timeout) too late.
 pub(super) struct SlowSend {
-    /// Bytes that the peer has acknowledged since the connection began.
+    /// Bytes that were not acknowledged at the first check, and those of the sends that have completed since.
+    completed: u64,
+    /// Bytes of `completed` and of the send in flight that the peer has acknowledged.
     acknowledged: u64,
     /// When `acknowledged` was last seen to grow.
     progressed_at: Instant,
@@ -24,8 +26,14 @@ pub(super) struct SlowSend {
 }
 
 impl SlowSend {
-    pub(super) fn new(now: Instant, acknowledged: u64) -> Self {
-        Self { acknowledged, progressed_at: now, window: (now, acknowledged) }
+    /// The first check: `sent` bytes of the send in flight are with the kernel, and `unacknowledged` bytes of all sends.
+    pub(super) fn new(now: Instant, sent: u64, unacknowledged: u64) -> Self {
+        Self { completed: unacknowledged, acknowledged: sent, progressed_at: now, window: (now, sent) }
+    }
+
+    /// Counts a send that has completed.
+    pub(super) fn add_completed(&mut self, bytes: u64) {
+        self.completed = self.completed.saturating_add(bytes);
     }
 
     /// Leaves out a time in which nothing could be observed.
@@ -34,15 +42,16 @@ impl SlowSend {
         self.window.0 += unobserved;
     }
 
-    /// Takes a further check into account. The rate is that of windows of `timeout`, so that a peer may read in bursts; 0 for
+    /// Takes a further check into account, with the bytes as in [`Self::new`]. The rate is that of windows of `timeout`, so that a peer may read in bursts; 0 for
     /// no minimum, as while a stream has nothing to send.
     pub(super) fn check(
         &mut self,
         now: Instant,
-        acknowledged: u64,
+        (sent, unacknowledged): (u64, u64),
         timeout: Duration,
         bytes_per_second_min: usize,
     ) -> Option<Failed> {
+        let acknowledged = self.completed.saturating_add(sent).saturating_sub(unacknowledged);
         if acknowledged > self.acknowledged {
             self.acknowledged = acknowledged;
             self.progressed_at = now;
@@ -86,11 +95,11 @@ mod tests {
         assert_eq!(limits.write_timeout, Duration::from_secs(10));
         let start = Instant::now();
         let mut total = 7;
-        let mut send = SlowSend::new(start, total);
+        let mut send = SlowSend::new(start, total, 0);
         (1..).zip(bytes).find_map(|(number, bytes)| {
             total += bytes;
             let now = start + check_interval(limits.write_timeout) * number;
-            send.check(now, total, limits.write_timeout, minimum).map(|reason| (reason, number as usize))
+            send.check(now, (total, 0), limits.write_timeout, minimum).map(|reason| (reason, number as usize))
         })
     }
 
@@ -108,5 +117,21 @@ mod tests {
         assert_eq!(outcome(0, &[1; 40]), None, "0 disables the minimum");
         let late = [&[9000; 8][..], &[100; 8]].concat();
         assert_eq!(outcome(1024, &late), Some((Failed::TooSlow, 12)));
+    }
+
+    #[test]
+    fn completed_send_is_no_progress_until_its_bytes_are_acknowledged() {
+        let timeout = Limits::default().write_timeout;
+        let start = Instant::now();
+        let at = |checks: u32| start + check_interval(timeout) * checks;
+        // Of a send of 700 bytes the kernel has taken 300, and the peer has acknowledged none.
+        let mut send = SlowSend::new(start, 300, 300);
+        send.add_completed(700);
+        assert_eq!(send.check(at(3), (0, 700), timeout, 0), None);
+        // A send of 50 bytes follows.
+        assert_eq!(send.check(at(4), (50, 750), timeout, 0), Some(Failed::NoProgress));
+        assert_eq!(send.check(at(4), (50, 749), timeout, 0), None);
+        assert_eq!(send.check(at(7), (50, 749), timeout, 0), None);
+        assert_eq!(send.check(at(8), (50, 749), timeout, 0), Some(Failed::NoProgress));
     }
 }
