@@ -13,6 +13,11 @@ use io_uring::Submitter;
 /// Writable bytes after the received ones in every buffer: an in-place JSON parser may read this far past the end of its input.
 pub const PADDING_BYTES: usize = 64;
 
+/// Number of buffers that a pool makes available at first, and each time that there are too few: as many as a busy turn reaps
+/// completions. The kernel uses the available buffers in turn, so each of them occupies memory after some requests, however few
+/// connections there are.
+const BUFFERS_STEP: u16 = 256;
+
 /// The buffer group of a ring.
 pub(super) const BUFFER_GROUP: u16 = 0;
 
@@ -69,6 +74,8 @@ pub(super) struct BufferPool {
     entries: Pages,
     storage: Pages,
     count: u16,
+    /// Number of buffers that have been made available. The others have never been used, and occupy no memory.
+    provided: Cell<u16>,
     stride: usize,
     tail: Cell<u16>,
     /// Number of buffers that are held by a [`ReceivedBuffer`].
@@ -87,15 +94,35 @@ impl BufferPool {
             entries: Pages::new(usize::from(count) * size_of::<Entry>())?,
             storage: Pages::new(usize::from(count) * stride)?,
             count,
+            provided: Cell::new(0),
             stride,
             tail: Cell::new(0),
-            held: Cell::new(count),
+            held: Cell::new(0),
             is_held: vec![Cell::new(true); usize::from(count)].into(),
         };
-        for id in 0..count {
-            pool.give_back(id);
-        }
+        pool.grow();
         Ok(Rc::new(pool))
+    }
+
+    /// Makes further buffers available. Returns whether there were any.
+    pub(super) fn grow(&self) -> bool {
+        let first = self.provided.get();
+        let more = BUFFERS_STEP.min(self.count - first);
+        self.provided.set(first + more);
+        self.held.set(self.held.get() + more);
+        (first..first + more).for_each(|id| self.give_back(id));
+        more > 0
+    }
+
+    /// Whether so many of the available buffers are held that a receive may have ended for lack of them. Completions of such receives are
+    /// also reaped after the buffers were given back.
+    pub(super) fn is_short(&self) -> bool {
+        self.held.get() >= self.provided.get() / 4
+    }
+
+    /// Number of buffers that have been made available.
+    pub(super) fn provided(&self) -> u16 {
+        self.provided.get()
     }
 
     /// Registers the pool with the kernel. The caller keeps the pool alive until the ring has no operation left.
@@ -117,9 +144,10 @@ impl BufferPool {
     /// Takes a buffer that the kernel has filled.
     ///
     /// # Panics
-    /// The buffer does not exist, or `length` exceeds its capacity; in debug builds also if the buffer is held already.
+    /// The buffer has not been made available, or `length` exceeds its capacity; in debug builds also if the buffer is held already.
     pub(super) fn take(self: &Rc<Self>, id: u16, length: usize) -> ReceivedBuffer {
-        assert!(id < self.count && length <= self.stride - PADDING_BYTES, "{length} bytes in buffer {id}");
+        let is_provided = id < self.provided.get();
+        assert!(is_provided && length <= self.stride - PADDING_BYTES, "{length} bytes in buffer {id}");
         debug_assert!(!self.set_held(id, true), "buffer {id} is held already");
         self.held.set(self.held.get() + 1);
         ReceivedBuffer { pool: Rc::clone(self), id, length }
@@ -243,7 +271,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "1 bytes in buffer 8")]
-    fn buffer_that_does_not_exist_panics() {
+    fn buffer_that_is_not_available_panics() {
         BufferPool::new(8, 256).unwrap().take(8, 1);
     }
 
@@ -261,6 +289,24 @@ mod tests {
     #[should_panic(expected = "buffer 5 is available already")]
     fn available_buffer_given_back_panics() {
         BufferPool::new(8, 256).unwrap().give_back(5);
+    }
+
+    #[test]
+    fn pool_makes_buffers_available_in_steps_up_to_all() {
+        let pool = BufferPool::new(1024, 256).unwrap();
+        for provided in [256, 512, 768, 1024, 1024] {
+            assert_eq!((pool.provided(), pool.held()), (provided, 0));
+            let last = pool.take(provided - 1, 192);
+            assert_eq!(pool.held(), 1);
+            drop(last);
+            assert_eq!(pool.grow(), provided < 1024);
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "1 bytes in buffer 256")]
+    fn buffer_of_a_pool_that_has_not_grown_panics() {
+        BufferPool::new(512, 256).unwrap().take(256, 1);
     }
 
     #[test]

@@ -9,7 +9,7 @@ pub struct RingConfig {
     pub submission_entries: u32,
     /// Entries of the completion queue; the kernel stores further ones and posts them later.
     pub completion_entries: u32,
-    /// Number of provided buffers, a power of two.
+    /// Maximum number of provided buffers, a power of two. Those that have been needed at one time occupy memory, and at least 256.
     pub buffers: u16,
     /// Size of a provided buffer in bytes, including its padding.
     pub buffer_bytes: usize,

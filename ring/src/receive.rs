@@ -38,10 +38,15 @@ impl Ring {
 
     /// Arms receives that ended for lack of buffers, as far as there are buffers now.
     pub(super) fn rearm_starved(&mut self) {
-        if self.starved.is_empty() || self.pool.held() >= self.pool_low_water() {
+        if self.starved.is_empty() {
             return;
         }
-        let Pass { multishot, once } = self.starved.take(usize::from(self.pool.count() - self.pool.held()));
+        let has_grown = std::mem::take(&mut self.lacks_buffers) && self.pool.grow();
+        if !has_grown && self.pool.held() >= self.pool_low_water() {
+            return;
+        }
+        let Pass { multishot, once } =
+            self.starved.take(usize::from(self.pool.provided() - self.pool.held()));
         // In this order, because receives of one buffer may use up what there is.
         for (ids, is_once) in [(multishot, false), (once, true)] {
             for id in ids {
@@ -61,7 +66,7 @@ impl Ring {
 
     /// Number of held buffers below which receives that ended for lack of buffers are armed again.
     pub(super) fn pool_low_water(&self) -> u16 {
-        (self.pool.count() / 2).max(1)
+        (self.pool.provided() / 2).max(1)
     }
 
     pub(super) fn arm_receive(&mut self, id: SocketId) {
@@ -136,6 +141,7 @@ impl Ring {
         }
         if open && last && rearms && !ended {
             // After a receive of one buffer, others may wait for the next one.
+            self.lacks_buffers |= -result == libc::ENOBUFS && self.pool.is_short();
             if result > 0 || -result == libc::ENOBUFS {
                 self.starved.push(id, group);
             } else {

@@ -49,6 +49,8 @@ pub struct Ring {
     pub(super) backlog: VecDeque<squeue::Entry>,
     /// Sockets whose receive ended for lack of buffers, or after one buffer.
     pub(super) starved: Starved,
+    /// A receive has ended for lack of buffers since the pool last grew.
+    pub(super) lacks_buffers: bool,
     pub(super) completions: Vec<(u64, i32, u32)>,
     pub(super) last_batch: usize,
     /// Whether the last turn left no completion behind.
@@ -112,6 +114,7 @@ impl Ring {
             holds_accepted: false,
             backlog: VecDeque::new(),
             starved: Starved::default(),
+            lacks_buffers: false,
             completions: Vec::with_capacity(REAP_MANY),
             last_batch: 0,
             reaped_all: true,
@@ -133,7 +136,7 @@ impl Ring {
         self.slots.occupied()
     }
 
-    /// Number of provided buffers.
+    /// Maximum number of provided buffers.
     #[must_use]
     pub fn buffers(&self) -> u16 {
         self.pool.count()

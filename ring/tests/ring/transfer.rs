@@ -1,13 +1,14 @@
 //! Receiving, sending and closing.
 
 use std::{
+    collections::HashSet,
     io::{Read, Write},
     net::{Shutdown, TcpStream},
     thread,
     time::{Duration, Instant},
 };
 
-use corelane_ring::Event;
+use corelane_ring::{Event, RingConfig};
 
 use crate::harness::{Harness, small, with_ring};
 
@@ -230,6 +231,44 @@ fn receiving_resumes_after_buffers_are_exhausted() {
         }
         assert_eq!((total, ring.ring.buffers_held()), (32_000, 0));
     });
+}
+
+/// Number of distinct buffers in which bytes are received, if each of `clients` connections sends one byte in each of `rounds` rounds,
+/// and all bytes of a round are held until the last one has been received.
+fn buffers_used(clients: usize, rounds: usize) -> usize {
+    // A queue that overflows ends the receives whose completions it has no room for.
+    let config = RingConfig { completion_entries: 2048, ..small(1024, 1024) };
+    with_ring(config, async move |ring, address| {
+        let mut streams: Vec<_> = (0..clients).map(|_| TcpStream::connect(address).unwrap()).collect();
+        for _ in 0..clients {
+            ring.accepted().await;
+        }
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let mut used = HashSet::new();
+        for _ in 0..rounds {
+            for stream in &mut streams {
+                stream.write_all(b"a").unwrap();
+            }
+            let mut held = Vec::new();
+            while held.len() < clients {
+                assert!(Instant::now() < deadline, "{} of {clients} bytes received", held.len());
+                ring.ring.turn(&mut ring.events).unwrap();
+                held.extend(ring.events.drain(..).filter_map(|event| match event {
+                    Event::Received { buffer, .. } => Some(buffer),
+                    _ => None,
+                }));
+            }
+            used.extend(held.iter().map(|buffer| buffer.bytes().as_ptr()));
+        }
+        used.len()
+    })
+}
+
+#[test]
+fn requests_of_few_connections_use_no_more_buffers_than_needed_at_one_time() {
+    // Of 1024 buffers.
+    assert_eq!(buffers_used(4, 400), 256);
+    assert_eq!(buffers_used(300, 1), 300, "more are available once they are needed");
 }
 
 #[test]
