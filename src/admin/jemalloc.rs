@@ -1,5 +1,13 @@
-//! Statistics of jemalloc, and the pages that it keeps.
+//! Statistics of jemalloc, the pages that it keeps, and its heap profiles.
 
+use std::{
+    fs::File,
+    io::{self, Read, Seek},
+    os::fd::AsRawFd,
+    sync::{Mutex, PoisonError},
+};
+
+use rustix::fs::{MemfdFlags, memfd_create};
 use serde_json::{Map, Value};
 use tikv_jemalloc_ctl::{
     Access, AsName, Result as CtlResult, arenas, epoch, stats,
@@ -7,7 +15,10 @@ use tikv_jemalloc_ctl::{
     thread,
 };
 
-use crate::control::{Allocator, Arena};
+use crate::{
+    control::{Allocator, Arena, Fault},
+    profile::HeapProfile,
+};
 
 /// Length of the statistics as JSON: enough for most machines, so that the buffer does not grow while they are written.
 const STATISTICS_BYTES: usize = 256 * 1024;
@@ -29,6 +40,64 @@ pub(super) fn statistics() -> Option<Allocator> {
         metadata: number(stats::metadata::read())?,
         arenas: arenas().unwrap_or_default(),
     })
+}
+
+/// The file that jemalloc writes its dumps to. In memory: the server may have no directory that it can write to.
+struct DumpFile {
+    file: File,
+    /// Its path in /proc, with the zero byte of a C string.
+    path: &'static [u8],
+}
+
+/// Opened by the first heap profile, and kept: jemalloc requires a static path, which is leaked once in this way. Locked while a dump
+/// is written.
+static DUMP_FILE: Mutex<Option<DumpFile>> = Mutex::new(None);
+
+impl DumpFile {
+    fn open() -> io::Result<Self> {
+        let file = File::from(memfd_create("heap-profile", MemfdFlags::CLOEXEC)?);
+        let path = format!("/proc/self/fd/{}\0", file.as_raw_fd());
+        Ok(Self { file, path: Box::leak(path.into_bytes().into_boxed_slice()) })
+    }
+
+    /// Makes jemalloc write a dump, and reads it.
+    fn dump(&mut self) -> io::Result<String> {
+        b"prof.dump\0".name().write(self.path).map_err(|error| io::Error::other(error.to_string()))?;
+        let mut dump = Vec::new();
+        self.file.rewind()?;
+        self.file.read_to_end(&mut dump)?;
+        // Frees its memory.
+        self.file.set_len(0)?;
+        // A mapped file may have any name.
+        Ok(String::from_utf8_lossy(&dump).into_owned())
+    }
+}
+
+/// Takes a heap profile. Threads that allocate go on meanwhile: jemalloc locks the table of sampled stacks while it copies counts, and
+/// only a sampled allocation waits for that.
+///
+/// # Errors
+/// The program does not allocate from jemalloc, heap profiles are off, or the dump failed.
+pub(super) fn heap_profile() -> Result<HeapProfile, Fault> {
+    if !is_global() {
+        let message = "the program does not allocate with jemalloc, so there is no heap profile";
+        return Err(Fault::new("heap_profile_allocator", message));
+    }
+    let is_on = |name: &'static [u8]| Access::<bool>::read(name.name()).unwrap_or(false);
+    if !is_on(b"opt.prof\0") || !is_on(b"prof.active\0") {
+        let message = "heap profiles are off; remedy: start the server with _RJEM_MALLOC_CONF=prof:true in its environment";
+        return Err(Fault::new("heap_profile_off", message));
+    }
+    let failed =
+        |error: io::Error| Fault::new("heap_profile_system", format!("the heap dump failed: {error}"));
+    let mut guard = DUMP_FILE.lock().unwrap_or_else(PoisonError::into_inner);
+    let dump = match guard.as_mut() {
+        Some(file) => file.dump(),
+        None => DumpFile::open().and_then(|file| guard.insert(file).dump()),
+    };
+    drop(guard);
+    let dump = dump.map_err(failed)?;
+    HeapProfile::from_dump(&dump).map_err(|error| Fault::new(error.name(), error.to_string()))
 }
 
 /// Whether the program allocates from jemalloc: the library may be built with it and the program use another allocator.

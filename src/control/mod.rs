@@ -40,7 +40,7 @@ pub(crate) use sample::{
 
 use crate::{
     config::{LogLevel, Percent},
-    profile::Profile,
+    profile::{HeapProfile, Profile},
 };
 
 /// Version of the protocol. A request of another version is rejected.
@@ -69,6 +69,8 @@ pub(crate) enum Request {
     LogLevel { level: Option<LogLevel> },
     /// Samples the CPU time of these shards, or of all threads where there is none, and replies after `seconds`.
     Profile { seconds: u32, hz: u32, shards: Vec<usize> },
+    /// The memory in use by the stack that allocated it.
+    HeapProfile,
     /// The flags, and the requests that each position has served.
     Flags,
     /// Turns a flag on or off.
@@ -102,6 +104,7 @@ pub(crate) enum Reply {
     Fragmentation(Fragmentation),
     LogLevel(LogLevels),
     Profile(Box<Profile>),
+    HeapProfile(Box<HeapProfile>),
     Flags(FlagList),
     Rollout(RolloutList),
     ShareChange(ShareChange),
@@ -200,6 +203,7 @@ mod tests {
             Request::LogLevel { level: None },
             Request::LogLevel { level: Some(LogLevel::Debug) },
             Request::Profile { seconds: 1, hz: 99, shards: vec![0] },
+            Request::HeapProfile,
             Request::SetFlag { flag: "a".to_owned(), position: "on".to_owned() },
             Request::SetShare { flag: "a".to_owned(), percent: Percent::from_hundredths(25) },
             Request::Bottlenecks { seconds: 2 },

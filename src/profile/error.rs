@@ -25,6 +25,9 @@ pub enum ProfileError {
          perf_event_open or timer_create"
     )]
     NotPermitted(io::Error),
+    /// A dump of the allocator is in an unknown format.
+    #[error("the heap dump of the allocator is in an unknown format; heap_v2 is read")]
+    Dump,
     /// A system call failed.
     #[error("{action} failed: {error}")]
     System {
@@ -45,6 +48,7 @@ impl ProfileError {
             Self::Hz(_) => "profile_hz",
             Self::NoShard(_) => "profile_no_shard",
             Self::NotPermitted(_) => "profile_not_permitted",
+            Self::Dump => "heap_profile_dump",
             Self::System { .. } => "profile_system",
         }
     }

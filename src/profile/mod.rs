@@ -1,4 +1,5 @@
-//! CPU profiles of the running process: in which functions its threads spend CPU time.
+//! Profiles of the running process: in which functions its threads spend CPU time, and which functions allocated the memory in use
+//! ([`HeapProfile`]).
 //!
 //! [`capture`] samples threads by the clock of their CPU time and counts distinct stacks. A profile consists of addresses; symbols
 //! are resolved by the process that writes the output ([`write`]), so that the server reads no debugging information. Nothing here
@@ -13,6 +14,7 @@ mod error;
 mod flame_graph;
 #[cfg(feature = "cli")]
 mod folded;
+mod heap;
 mod model;
 mod modules;
 mod options;
@@ -21,6 +23,8 @@ mod output;
 mod perf;
 #[cfg(feature = "cli")]
 mod pprof;
+#[cfg(feature = "cli")]
+mod report;
 mod sample;
 mod sampler;
 mod stacks;
@@ -30,9 +34,12 @@ mod threads;
 
 pub use capture::{capture, capture_from};
 pub use error::ProfileError;
+pub use heap::{HeapProfile, HeapStack};
 pub use model::{Frame, Profile, SampledModule, Stack};
 pub use options::ProfileOptions;
 #[cfg(feature = "cli")]
-pub use output::{ProfileFormat, ProfileOutput};
+pub use output::{EarlierHeap, Growth, ProfileFormat, ProfileOutput};
+#[cfg(feature = "cli")]
+pub use report::ToReport;
 pub use sampler::SampleSource;
 pub use threads::SampledThreads;

@@ -6,7 +6,9 @@ use std::collections::HashMap;
 use prost::Message;
 
 use super::{
-    model::{Profile, SampledModule},
+    folded::{Folded, UNKNOWN, clean},
+    model::SampledModule,
+    report::{IN_USE, Report},
     symbols::{Function as Symbol, Symbols},
 };
 
@@ -33,6 +35,8 @@ pub(super) struct PprofProfile {
     pub(super) period: i64,
     #[prost(int64, repeated, tag = "13")]
     pub(super) comment: Vec<i64>,
+    #[prost(int64, tag = "14")]
+    pub(super) default_sample_type: i64,
 }
 
 /// `ValueType` of profile.proto.
@@ -153,15 +157,17 @@ impl Tables {
     }
 }
 
-/// Encodes a profile: the values of a sample are the number of samples and CPU time in nanoseconds. The outermost frame and the
-/// label `thread` are the name of the thread.
-pub(super) fn encode(profile: &Profile, symbols: &Symbols) -> Vec<u8> {
+/// Encodes a profile: the values of a sample are the number of samples and CPU time in nanoseconds, or the number of objects and
+/// bytes in use. The outermost frame and the label `thread` are the name of the thread, where it is known.
+pub(super) fn encode(profile: &Report<'_>, symbols: &Symbols) -> Vec<u8> {
     let mut tables = Tables::default();
     // Index 0 is the empty string.
     tables.string("");
-    let period = 1_000_000_000 / i64::from(profile.hz.max(1));
-    let counts = ValueType { r#type: tables.string("samples"), unit: tables.string("count") };
-    let time = ValueType { r#type: tables.string("cpu"), unit: tables.string("nanoseconds") };
+    let mut kind =
+        |(name, unit): (&str, &str)| ValueType { r#type: tables.string(name), unit: tables.string(unit) };
+    let sample_type = profile.kinds.map(&mut kind).to_vec();
+    let (name, unit, period) = profile.period;
+    let period_type = Some(kind((name, unit)));
     let mapping = profile.modules.iter().zip(1..).map(|(module, id)| mapping(module, id, &mut tables));
     let mapping = mapping.collect();
     let mut location: Vec<Location> = Vec::new();
@@ -178,32 +184,74 @@ pub(super) fn encode(profile: &Profile, symbols: &Symbols) -> Vec<u8> {
     let key = tables.string("thread");
     let mut sample = Vec::new();
     for stack in &profile.stacks {
-        let name = usize::try_from(stack.thread).ok().and_then(|index| profile.threads.get(index));
-        let str = tables.string(name.map_or("", String::as_str));
-        let root = first_thread + u64::from(stack.thread);
-        let frames = symbols.within_thread(stack).iter().map(|frame| u64::from(*frame) + 1);
-        let samples = i64::try_from(stack.samples).unwrap_or(i64::MAX);
+        let name = stack.thread_name(profile);
+        let label = name.map(|name| Label { key, str: tables.string(name) });
+        let root = stack.thread.map(|thread| first_thread + u64::from(thread));
+        let frames = symbols.within_thread(stack.frames).iter().map(|frame| u64::from(*frame) + 1);
         sample.push(Sample {
-            location_id: frames.chain([root]).collect(),
-            value: vec![samples, samples.saturating_mul(period)],
-            label: vec![Label { key, str }],
+            location_id: frames.chain(root).collect(),
+            value: stack.values.map(signed).to_vec(),
+            label: label.into_iter().collect(),
         });
     }
-    let comment = vec![tables.string(&profile.summary())];
-    let duration_nanos = i64::try_from(profile.milliseconds.saturating_mul(1_000_000)).unwrap_or(i64::MAX);
+    let comment = vec![tables.string(&profile.summary)];
+    let default_sample_type = profile.kinds.get(profile.folded).map_or(0, |(name, _)| tables.string(name));
     let encoded = PprofProfile {
-        sample_type: vec![counts, time],
+        sample_type,
         sample,
         mapping,
         location,
         function: tables.functions,
         string_table: tables.strings,
-        duration_nanos,
-        period_type: Some(time),
-        period,
+        duration_nanos: signed(profile.milliseconds.saturating_mul(1_000_000)),
+        period_type,
+        period: signed(period),
         comment,
+        default_sample_type,
     };
     encoded.encode_to_vec()
+}
+
+/// A number of the format; the largest one, if it is larger.
+fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// Reads the bytes in use of a heap profile, by stack.
+///
+/// # Errors
+/// One line: the file is not such a profile, or is compressed.
+pub(super) fn parse_heap(bytes: &[u8]) -> Result<Folded, String> {
+    if bytes.starts_with(&[0x1f, 0x8b]) {
+        return Err("it is compressed; remedy: gunzip".to_owned());
+    }
+    let profile = PprofProfile::decode(bytes).map_err(|error| format!("it is not a profile: {error}"))?;
+    let text = |index: i64| {
+        usize::try_from(index)
+            .ok()
+            .and_then(|index| profile.string_table.get(index))
+            .map_or("", String::as_str)
+    };
+    let in_use = profile.sample_type.iter().position(|kind| text(kind.r#type) == IN_USE);
+    let in_use = in_use.ok_or_else(|| format!("it is no heap profile: it has no values of {IN_USE}"))?;
+    let functions: HashMap<u64, i64> =
+        profile.function.iter().map(|function| (function.id, function.name)).collect();
+    let locations: HashMap<u64, &[Line]> =
+        profile.location.iter().map(|location| (location.id, location.line.as_slice())).collect();
+    let mut folded = Folded::new();
+    for sample in &profile.sample {
+        let lines = sample.location_id.iter().filter_map(|id| locations.get(id)).copied().flatten();
+        let name = |line: &Line| clean(text(functions.get(&line.function_id).copied().unwrap_or(0)));
+        let mut names: Vec<String> = lines.map(name).collect();
+        names.reverse();
+        if names.is_empty() {
+            names.push(UNKNOWN.to_owned());
+        }
+        let value = sample.value.get(in_use).and_then(|value| u64::try_from(*value).ok()).unwrap_or(0);
+        let total = folded.entry(names.join(";")).or_default();
+        *total = total.saturating_add(value);
+    }
+    Ok(folded)
 }
 
 fn mapping(module: &SampledModule, id: u64, tables: &mut Tables) -> Mapping {
@@ -223,7 +271,12 @@ fn mapping(module: &SampledModule, id: u64, tables: &mut Tables) -> Mapping {
 #[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod tests {
     use super::*;
-    use crate::profile::model::{Frame, Stack};
+    use crate::profile::{
+        folded::fold,
+        heap::{HeapProfile, HeapStack},
+        model::{Frame, Profile, Stack},
+        report::ToReport,
+    };
 
     #[test]
     fn encoded_profile_decodes_to_its_samples() {
@@ -239,7 +292,9 @@ mod tests {
             ],
             ..Profile::default()
         };
-        let bytes = encode(&profile, &Symbols::of(&profile));
+        let report = profile.to_report();
+        let bytes = encode(&report, &Symbols::of(&report));
+        assert!(parse_heap(&bytes).unwrap_err().contains("no heap profile"));
         let decoded = PprofProfile::decode(bytes.as_slice()).unwrap();
         let text = |index: i64| decoded.string_table[usize::try_from(index).unwrap()].as_str();
         assert_eq!(text(0), "");
@@ -262,5 +317,25 @@ mod tests {
             decoded.sample[0].label.iter().map(|label| text(label.str)).collect::<Vec<_>>(),
             ["shard-0"]
         );
+    }
+
+    #[test]
+    fn heap_profile_has_the_same_stacks_in_both_formats() {
+        let profile = HeapProfile {
+            frames: vec![Frame { module: None, address: 1 }, Frame { module: None, address: 2 }],
+            stacks: vec![
+                HeapStack { frames: vec![0, 1], objects: 3, bytes: 4096 },
+                HeapStack { frames: vec![1], objects: 1, bytes: 100 },
+                HeapStack { frames: vec![], objects: 1, bytes: 7 },
+            ],
+            ..HeapProfile::default()
+        };
+        let report = profile.to_report();
+        let symbols = Symbols::of(&report);
+        let folded = fold(&report, &symbols);
+        assert_eq!(folded.values().copied().collect::<Vec<_>>(), [107, 4096]);
+        assert_eq!(parse_heap(&encode(&report, &symbols)), Ok(folded));
+        assert!(parse_heap(&[0x1f, 0x8b, 8]).unwrap_err().contains("gunzip"));
+        assert!(parse_heap(b"no profile").is_err());
     }
 }

@@ -4,7 +4,10 @@ use std::{collections::HashMap, fs, path::PathBuf};
 
 use addr2line::{Loader, demangle_auto};
 
-use super::model::{Frame, Profile, SampledModule, Stack};
+use super::{
+    model::{Frame, SampledModule},
+    report::Report,
+};
 
 /// A function at an address.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -29,12 +32,14 @@ struct Frames {
     functions: Vec<Function>,
     /// Whether [`THREAD_START`] was among them, which is left out with its callers.
     starts_thread: bool,
+    /// Whether functions of the allocator were among them, which are left out with those that they call.
+    allocates: bool,
 }
 
 impl Symbols {
     /// Reads the symbols of the files and of the kernel. The program is read from the process that was sampled, if it still runs:
     /// its file may have been replaced. An address without a symbol gets the name of its file.
-    pub(super) fn of(profile: &Profile) -> Self {
+    pub(super) fn of(profile: &Report<'_>) -> Self {
         let mut loaders: HashMap<u32, Option<Loader>> = HashMap::new();
         let kernel = if profile.frames.iter().any(Frame::is_kernel) { kernel_symbols() } else { Vec::new() };
         let functions = profile.frames.iter().map(|frame| {
@@ -50,18 +55,26 @@ impl Symbols {
         let frames = functions.map(|mut functions: Vec<Function>| {
             let start = functions.iter().position(|function| function.name == THREAD_START);
             functions.truncate(start.unwrap_or(functions.len()));
-            Frames { functions, starts_thread: start.is_some() }
+            let is_allocator = |function: &Function| profile.is_heap && is_allocator(&function.name);
+            let allocator = functions.iter().rposition(is_allocator);
+            functions.drain(..allocator.map_or(0, |innermost| innermost + 1));
+            Frames { functions, starts_thread: start.is_some(), allocates: allocator.is_some() }
         });
         Self(frames.collect())
     }
 
-    /// The frames of a stack within the function of its thread, innermost first.
-    pub(super) fn within_thread<'a>(&self, stack: &'a Stack) -> &'a [u32] {
-        let starts_thread = |frame: &u32| self.get(*frame).is_some_and(|frames| frames.starts_thread);
-        let start = stack.frames.iter().rposition(starts_thread).unwrap_or(stack.frames.len());
-        // Functions of the thread may be inlined into the frame of its start.
-        let is_empty = stack.frames.get(start).is_none_or(|frame| self.functions(*frame).is_empty());
-        stack.frames.get(..if is_empty { start } else { start + 1 }).unwrap_or_default()
+    /// The frames of a stack within the function of its thread and outside of the allocator, innermost first.
+    pub(super) fn within_thread<'a>(&self, stack: &'a [u32]) -> &'a [u32] {
+        let last = |property: fn(&Frames) -> bool| {
+            stack.iter().rposition(|frame| self.get(*frame).is_some_and(property))
+        };
+        // Functions of the thread may be inlined into the frame of its start, and callers of the allocator into one of its own.
+        let is_empty = |index: usize| stack.get(index).is_none_or(|frame| self.functions(*frame).is_empty());
+        let end = last(|frames| frames.starts_thread).unwrap_or(stack.len());
+        let end = if is_empty(end) { end } else { end + 1 };
+        let begin = last(|frames| frames.allocates);
+        let begin = begin.map_or(0, |allocator| if is_empty(allocator) { allocator + 1 } else { allocator });
+        stack.get(begin..end).unwrap_or_default()
     }
 
     /// The functions of a frame, innermost first.
@@ -72,6 +85,12 @@ impl Symbols {
     fn get(&self, frame: u32) -> Option<&Frames> {
         self.0.get(usize::try_from(frame).ok()?)
     }
+}
+
+/// Whether a function is one of jemalloc, or one that std calls it through.
+fn is_allocator(name: &str) -> bool {
+    let calls = ["__rust_alloc", "__rust_realloc", "tikv_jemallocator::", "alloc::alloc::"];
+    name.starts_with("_rjem_") || calls.iter().any(|call| name.contains(call))
 }
 
 fn load(pid: u32, module: &SampledModule) -> Option<Loader> {
@@ -151,6 +170,7 @@ mod tests {
         let frames = |names: &[&str], starts_thread| Frames {
             functions: names.iter().map(|name| unnamed(name)).collect(),
             starts_thread,
+            allocates: false,
         };
         let symbols = Symbols(vec![
             frames(&["leaf"], false),
@@ -158,11 +178,30 @@ mod tests {
             frames(&[], true),
             frames(&["[cut off]"], false),
         ]);
-        let within = |frames: &[u32]| {
-            symbols.within_thread(&Stack { thread: 0, frames: frames.to_vec(), samples: 1 }).to_vec()
+        assert_eq!(symbols.within_thread(&[0, 1, 3]), [0, 1]);
+        assert_eq!(symbols.within_thread(&[0, 2, 3]), [0]);
+        assert_eq!(symbols.within_thread(&[0, 3]), [0, 3]);
+    }
+
+    #[test]
+    fn functions_of_the_allocator_are_left_out_of_a_heap_profile() {
+        let frames = |names: &[&str], allocates| Frames {
+            functions: names.iter().map(|name| unnamed(name)).collect(),
+            starts_thread: false,
+            allocates,
         };
-        assert_eq!(within(&[0, 1, 3]), [0, 1]);
-        assert_eq!(within(&[0, 2, 3]), [0]);
-        assert_eq!(within(&[0, 3]), [0, 3]);
+        let symbols = Symbols(vec![
+            frames(&["prof_backtrace_impl"], false),
+            frames(&[], true),
+            frames(&["grow"], true),
+            frames(&["push"], false),
+        ]);
+        assert_eq!(symbols.within_thread(&[0, 1, 3]), [3]);
+        assert_eq!(symbols.within_thread(&[0, 1, 2, 3]), [2, 3]);
+        assert_eq!(symbols.within_thread(&[0, 1]), [0_u32; 0]);
+        for name in ["_rjem_je_prof_tctx_create", "__rustc::__rust_alloc", "alloc::alloc::alloc"] {
+            assert!(is_allocator(name), "{name}");
+        }
+        assert!(!is_allocator("alloc::raw_vec::RawVecInner<A>::grow_amortized"));
     }
 }

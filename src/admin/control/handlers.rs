@@ -13,7 +13,7 @@ use tracing::info;
 
 use super::{
     super::{
-        allocator::allocator,
+        allocator::{allocator, heap_profile},
         collect::collect,
         sample::{Samples, shard_state},
     },
@@ -28,7 +28,7 @@ use crate::{
         Allocator, Buffers, Connections, Fault, Fragmentation, INTERVAL_MAX_MS, INTERVAL_MIN_MS, LogLevels,
         Memory, Reply, Request, Sample, Sessions, ShardStatus, Status, TOP_MAX, ToolRow, View,
     },
-    profile::{Profile, ProfileOptions, SampledThreads, capture},
+    profile::{HeapProfile, Profile, ProfileOptions, SampledThreads, capture},
     shard::ShardHandle,
     telemetry::{
         log_level,
@@ -65,6 +65,7 @@ pub(super) fn handle(
         Request::Profile { seconds, hz, shards } => {
             profile(seconds, hz, shards, is_cancelled).map(Reply::Profile)
         }
+        Request::HeapProfile => heap().map(Reply::HeapProfile),
         Request::Flags => Ok(Reply::Flags(flag_handlers::flags(shared))),
         Request::SetFlag { flag, position } => {
             flag_handlers::set_flag(shared, &flag, &position).map(Reply::ShareChange)
@@ -101,6 +102,13 @@ fn profile(
         milliseconds = profile.milliseconds,
         "a CPU profile was taken through the control socket"
     );
+    Ok(Box::new(profile))
+}
+
+/// Takes a heap profile.
+fn heap() -> Result<Box<HeapProfile>, Fault> {
+    let profile = heap_profile()?;
+    info!(bytes = profile.bytes, "a heap profile was taken through the control socket");
     Ok(Box::new(profile))
 }
 

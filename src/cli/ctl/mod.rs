@@ -4,7 +4,9 @@ mod bottlenecks;
 mod client;
 mod find;
 mod flags;
+mod memory;
 mod profile;
+mod rows;
 mod show;
 mod table;
 mod top;
@@ -13,13 +15,15 @@ use std::{os::unix::net::UnixStream, path::PathBuf};
 
 use clap::{Args, Subcommand};
 use flags::{FlagsCommand, RolloutCommand};
+use memory::MemoryArguments;
 use profile::ProfileArguments;
+use rows::Top;
 use top::TopArguments;
 
 use super::print::print;
 use crate::{
     config::LogLevel,
-    control::{self, INTERVAL_SECONDS_MAX, Reply, Request, TOP_MAX},
+    control::{self, INTERVAL_SECONDS_MAX, Reply, Request},
 };
 
 /// Inspects a running server and controls it, through its control socket. Exit codes: 0 done, 1 no server or the request was
@@ -54,9 +58,12 @@ enum CtlCommand {
     #[command(after_help = "Example:\n  corelane ctl sessions --json")]
     Sessions(Top),
 
-    /// Show what uses memory: budgets of the shards, the allocator, and the largest of each kind
-    #[command(after_help = "Example:\n  corelane ctl memory --top 5")]
-    Memory(Top),
+    /// Show what uses memory: budgets of the shards, the allocator, and the largest of each kind; or write a heap profile
+    #[command(
+        after_help = "Examples:\n  corelane ctl memory --top 5\n  corelane ctl memory --heap -o heap.svg\n  \
+                            corelane ctl memory --heap --since earlier.folded -o growth.svg"
+    )]
+    Memory(MemoryArguments),
 
     /// List the connections that keep far more memory than they use, and receive buffers that were not given back
     #[command(after_help = "Example:\n  corelane ctl buffers --shrink")]
@@ -119,15 +126,6 @@ enum CtlCommand {
     Drain,
 }
 
-/// How many rows to list.
-#[derive(Args)]
-struct Top {
-    /// Rows of each list, largest first
-    #[arg(long, value_name = "N", default_value_t = 20,
-        value_parser = clap::value_parser!(u16).range(1..=i64::try_from(TOP_MAX).unwrap_or(i64::MAX)))]
-    top: u16,
-}
-
 /// How long to observe.
 #[derive(Args)]
 struct Observed {
@@ -137,19 +135,13 @@ struct Observed {
     seconds: u32,
 }
 
-impl Top {
-    fn rows(&self) -> usize {
-        self.top.into()
-    }
-}
-
 impl CtlCommand {
     fn request(&self) -> Result<Request, String> {
         Ok(match self {
             Self::Status => Request::Status,
             Self::Connections(top) => Request::Connections { top: top.rows() },
             Self::Sessions(top) => Request::Sessions { top: top.rows() },
-            Self::Memory(top) => Request::Memory { top: top.rows() },
+            Self::Memory(memory) => memory.request(),
             Self::Buffers { top, shrink } => Request::Buffers { top: top.rows(), shrink: *shrink },
             Self::Fragmentation => Request::Fragmentation,
             Self::LogLevel { level } => Request::LogLevel { level: *level },
@@ -187,16 +179,24 @@ fn connect(arguments: &CtlArguments) -> Result<UnixStream, String> {
 }
 
 fn reply_text(arguments: &CtlArguments) -> Result<String, String> {
-    let output = match &arguments.command {
-        // Opened first: a profile that cannot be written is not taken.
-        CtlCommand::Profile(profile) => Some(profile.open()?),
-        _ => None,
-    };
+    // Opened first: a profile that cannot be written is not taken.
+    let (mut cpu, mut heap) = (None, None);
+    match &arguments.command {
+        CtlCommand::Profile(profile) => cpu = Some(profile.open()?),
+        CtlCommand::Memory(memory) => heap = memory.open()?,
+        _ => {}
+    }
     let request = arguments.command.request()?;
     let stream = connect(arguments)?;
     let reply = client::exchange(stream, request)?;
-    if let (Some(output), Reply::Profile(profile)) = (output, &reply) {
-        return profile::write(output, profile, arguments.json);
+    match (cpu, heap, &reply) {
+        (Some(output), _, Reply::Profile(profile)) => {
+            return profile::write(output, profile, arguments.json);
+        }
+        (_, Some(output), Reply::HeapProfile(profile)) => {
+            return memory::write(output, profile, arguments.json);
+        }
+        _ => {}
     }
     if arguments.json {
         return json(&reply)

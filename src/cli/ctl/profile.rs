@@ -1,6 +1,6 @@
 //! `ctl profile`: writes a CPU profile of the server to a file.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::json;
@@ -44,14 +44,22 @@ impl ProfileArguments {
     /// # Errors
     /// One line: the format is not known, or the file cannot be written.
     pub(super) fn open(&self) -> Result<(PathBuf, ProfileOutput), String> {
-        let path = self.output.display();
-        let format = self.format.or_else(|| ProfileFormat::of(&self.output)).ok_or_else(|| {
-            format!("the extension of {path} names no format; remedy: use .svg, .folded or .pb, or --format")
-        })?;
-        let output = ProfileOutput::create(&self.output, format)
-            .map_err(|error| format!("cannot write {path}: {error}"))?;
-        Ok((self.output.clone(), output))
+        open(&self.output, self.format)
     }
+}
+
+/// Opens the file of a profile, in a format or in that of its extension.
+///
+/// # Errors
+/// One line: the format is not known, or the file cannot be written.
+pub(super) fn open(output: &Path, format: Option<ProfileFormat>) -> Result<(PathBuf, ProfileOutput), String> {
+    let path = output.display();
+    let format = format.or_else(|| ProfileFormat::of(output)).ok_or_else(|| {
+        format!("the extension of {path} names no format; remedy: use .svg, .folded or .pb, or --format")
+    })?;
+    let file =
+        ProfileOutput::create(output, format).map_err(|error| format!("cannot write {path}: {error}"))?;
+    Ok((output.to_owned(), file))
 }
 
 /// Writes the profile. Returns what is printed.

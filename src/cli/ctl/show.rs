@@ -31,6 +31,7 @@ pub(super) fn show(reply: &Reply) -> String {
             format!("{} (before: {})\n", level_name(*level), level_name(*before))
         }
         Reply::Profile(profile) => format!("{}\n", profile.summary()),
+        Reply::HeapProfile(profile) => format!("{}\n", profile.summary()),
         Reply::Flags(list) => show_flags(list, width) + &show_unresponsive(&list.unresponsive),
         Reply::Rollout(list) => show_rollouts(list, width),
         Reply::ShareChange(change) => show_change(change),
