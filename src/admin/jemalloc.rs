@@ -124,8 +124,10 @@ fn release_pages() -> CtlResult<()> {
     let mut decay = b"arena.0.dirty_decay_ms\0".name().mib::<[usize; 3]>()?;
     for arena in 0..arenas::narenas::read()? {
         decay[1] = arena as usize;
-        // Pages are kept for this time, and returned at once where it is none. An arena that is not in use has none.
-        if let Ok(milliseconds) = Access::<isize>::update(&decay, 0) {
+        // Pages are kept for this time, and returned at once where it is none. An arena that is not in use has none. Not `update`: it
+        // passes one variable as the old and the new value, and jemalloc stores the old one there before it reads the new one.
+        if let Ok(milliseconds) = Access::<isize>::read(&decay) {
+            decay.write(0_isize)?;
             decay.write(milliseconds)?;
         }
     }
@@ -162,4 +164,26 @@ fn arena_of(key: &str, arena: &Map<String, Value>) -> Option<Arena> {
         allocated: allocated("small") + allocated("large"),
         resident: number(arena.get("resident")),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[global_allocator]
+    static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+    #[test]
+    fn free_pages_of_idle_threads_are_returned() {
+        const MIB: u64 = 1 << 20;
+        // Each below the size whose pages jemalloc returns at once. It may return some of the others while they are freed.
+        let buffers: Vec<_> = (0..64).map(|_| vec![1_u8; MIB as usize]).collect();
+        drop(std::hint::black_box(buffers));
+        let before = statistics().unwrap();
+        assert!(release());
+        let after = statistics().unwrap();
+        let free = |statistics: &Allocator| statistics.resident.saturating_sub(statistics.active);
+        assert!(free(&before) >= 16 * MIB, "{before:?}");
+        assert!(free(&after) < 8 * MIB, "{after:?}");
+    }
 }
