@@ -53,8 +53,9 @@ cargo nextest run --workspace --features tokio,anyhow --no-fail-fast -E "not bin
 cargo nextest run --workspace --features tokio,anyhow --test public_api --no-capture
 # With a fault in the server that a rollback must find.
 cargo nextest run --features tokio,anyhow,faults --test rollout
-# With the allocator that writes heap profiles.
-cargo nextest run --features tokio,anyhow,jemalloc --test heap_profile
+# With the allocator of released binaries, which writes heap profiles.
+cargo nextest run --features tokio,anyhow,jemalloc --lib --test heap_profile --test memory \
+  -E "binary(heap_profile) | test(free_pages_of_idle_threads) | test(returned_to_the_system)"
 cargo test --workspace --features tokio,anyhow --doc
 RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --package corelane --package corelane-ring --package corelane-loadgen
 

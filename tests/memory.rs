@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 use support::{
     Client, ServerProcess, config_file, corelane, echo, eventually, metric,
     peer::{self, config, shard_tool},
-    post, stream_from,
+    post, run, stream_from,
 };
 
 const MIB: u64 = 1 << 20;
@@ -138,6 +138,43 @@ fn memory_that_clients_have_held_is_returned_to_the_system() {
     drop(clients.drain(..clients.len() - 10));
     eventually("the memory is returned", || resident() < before + 32 * MIB);
     drop(clients);
+    end(server);
+}
+
+/// Each connection that is answered in a turn has a buffer, and a burst leaves as many.
+#[test]
+fn send_buffers_of_a_burst_are_freed_when_they_are_not_used() {
+    const CLIENTS: usize = 200;
+    let socket = env::temp_dir().join(format!("corelane-memory-burst-{}.sock", std::process::id()));
+    // The burst is answered in one turn.
+    let config = config_file("memory-burst", "[limits]\nturn_budget = \"10s\"\n");
+    let mut command = corelane(&["serve", "--listen", "127.0.0.1:0", "--shards", "1", "--config", &config]);
+    command.env("CORELANE_CONTROL", &socket);
+    let server = ServerProcess::observed(command);
+    let spare = || {
+        let mut command = corelane(&["ctl", "--json", "--socket", socket.to_str().unwrap()]);
+        command.arg("memory");
+        let (_, stdout, _) = run(command);
+        serde_json::from_str::<Value>(&stdout).unwrap()["shards"][0]["spare_buffers"].as_u64().unwrap()
+    };
+    let mut clients: Vec<Client> = (0..CLIENTS).map(|_| Client::connect(server.address)).collect();
+    for client in &mut clients {
+        assert_eq!(client.post("", echo("first")).status, 200);
+    }
+    server.signal("-STOP");
+    for client in &mut clients {
+        client.send(post("", echo("burst")));
+    }
+    server.signal("-CONT");
+    for client in &mut clients {
+        assert_eq!(client.read().status, 200);
+    }
+    let after_burst = spare();
+    assert!(after_burst > CLIENTS as u64 / 2, "{after_burst}");
+    eventually("unused buffers are freed", || {
+        thread::sleep(Duration::from_millis(200));
+        spare() <= 17
+    });
     end(server);
 }
 

@@ -182,6 +182,16 @@ impl Pipeline {
         self.spare_assembly = None;
     }
 
+    /// Whether the decoder keeps memory of long documents.
+    pub(crate) fn has_spare_memory(&self) -> bool {
+        self.decoder.has_long_buffers()
+    }
+
+    /// Frees the memory of long documents that the decoder has not used since the last call.
+    pub(crate) fn free_unused_memory(&mut self) {
+        self.decoder.free_unused();
+    }
+
     /// Serves another snapshot from the next request on. Calls in flight end as they were started. Returns the snapshot that
     /// was served before, to be freed elsewhere.
     pub(crate) fn replace(

@@ -12,6 +12,9 @@ use crate::config::{JsonBackend, Limits};
 /// Maximum capacity of the tape kept between documents, in nodes of 24 bytes; a larger one is freed with the parser's buffers.
 const KEPT_NODES_MAX: usize = 16 * 1024;
 
+/// Length from which a document is long, in bytes. The parser's buffers take half as much again as the longest document.
+const LONG_MIN: usize = 64 * 1024;
+
 /// Maximum number of keys that are compared pairwise; more are sorted.
 const PAIRED_KEYS_MAX: usize = 16;
 
@@ -53,6 +56,9 @@ impl DecodeError {
 /// Decoder that reuses its memory from document to document.
 pub struct Decoder {
     buffers: Buffers,
+    /// Whether the buffers have the size of a long document, and whether they had one since the last [`Decoder::free_unused`].
+    has_long_buffers: bool,
+    has_decoded_long: bool,
     tape: Vec<tape::Node<'static>>,
     backend: JsonBackend,
     depth_max: usize,
@@ -95,6 +101,8 @@ impl Decoder {
     pub fn new(limits: &Limits) -> Self {
         Self {
             buffers: Buffers::with_max_depth(4096, limits.json_depth_max),
+            has_long_buffers: false,
+            has_decoded_long: false,
             tape: Vec::with_capacity(64),
             backend: JsonBackend::default(),
             depth_max: limits.json_depth_max,
@@ -109,6 +117,21 @@ impl Decoder {
         self.backend = backend;
     }
 
+    /// Whether the decoder keeps the memory of long documents.
+    #[must_use]
+    pub fn has_long_buffers(&self) -> bool {
+        self.has_long_buffers
+    }
+
+    /// Frees the memory of long documents if none was decoded since the last call.
+    pub fn free_unused(&mut self) {
+        if self.has_long_buffers && !self.has_decoded_long {
+            self.buffers = Buffers::with_max_depth(4096, self.depth_max);
+            self.has_long_buffers = false;
+        }
+        self.has_decoded_long = false;
+    }
+
     /// Parses `padded[..length]` onto the tape.
     #[inline]
     fn fill<'input>(
@@ -117,6 +140,9 @@ impl Decoder {
         length: usize,
         tape: &mut Tape<'input>,
     ) -> Result<(), DecodeError> {
+        if length >= LONG_MIN {
+            (self.has_long_buffers, self.has_decoded_long) = (true, true);
+        }
         let is_filled = match self.backend {
             JsonBackend::Simd => simd_json::fill_tape_padded(padded, length, &mut self.buffers, tape).is_ok(),
             JsonBackend::Serde => serde_backend::fill(padded, length, self.depth_max, &mut tape.0).is_ok(),
@@ -368,6 +394,19 @@ pub(crate) mod tests {
         let deeper = format!("{}{}", "[".repeat(9), "]".repeat(9));
         assert_eq!(rejection(&mut decoder, &deeper), Some(DecodeError::Malformed));
         assert_eq!(rejection(&mut decoder, "1"), None);
+    }
+
+    #[test]
+    fn memory_of_long_documents_is_freed_if_none_was_decoded_since() {
+        let mut decoder = Decoder::new(&Limits::default());
+        let long = format!("\"{}\"", "x".repeat(LONG_MIN));
+        assert_eq!((rejection(&mut decoder, "1"), decoder.has_long_buffers()), (None, false));
+        assert_eq!((rejection(&mut decoder, &long), decoder.has_long_buffers()), (None, true));
+        decoder.free_unused();
+        assert!(decoder.has_long_buffers(), "it has just been used");
+        decoder.free_unused();
+        assert!(!decoder.has_long_buffers());
+        assert_eq!(rejection(&mut decoder, &long), None);
     }
 
     #[test]

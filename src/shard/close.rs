@@ -4,7 +4,7 @@ use std::{io, time::Duration};
 
 use corelane_ring::SocketId;
 
-use super::{Shard, connection_of, send::keep_spare};
+use super::{Shard, connection_of};
 use crate::{
     connection::{Connection, Phase, Wire},
     http1::{CONTINUE, KEEP_ALIVE, RejectReason, chunk},
@@ -259,7 +259,7 @@ impl Shard {
             if connection.wire == Wire::AfterProxyHeader {
                 self.proxy_headers.remove(&socket);
             }
-            keep_spare(&mut self.spare, connection.out);
+            self.spare.keep(connection.out);
             self.remove_live();
         }
         self.timers.cancel(socket.index());

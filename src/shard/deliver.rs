@@ -62,7 +62,7 @@ impl Shard {
         let connection = connection_of(connections, socket);
         let delivered = connection.map_or(Delivered::Dropped, |connection| {
             if connection.out.capacity() == 0 {
-                connection.out = spare.pop().unwrap_or_default();
+                connection.out = spare.take().unwrap_or_default();
             }
             if connection.json_lines.is_some() {
                 deliver_line(connection, &payload, bytes, then)

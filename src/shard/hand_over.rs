@@ -6,7 +6,6 @@ use super::{
     Shard,
     balance::{Accepted, Leaving},
     connection_of,
-    send::keep_spare,
 };
 use crate::{
     config::Transport,
@@ -63,7 +62,7 @@ impl Shard {
         }
         if let Some(connection) = self.connections.get_mut(socket.index()).and_then(Option::take) {
             self.pipeline.dispatcher.memory.release(socket);
-            keep_spare(&mut self.spare, connection.out);
+            self.spare.keep(connection.out);
             self.remove_live();
         }
         self.timers.cancel(socket.index());

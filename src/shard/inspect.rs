@@ -3,6 +3,7 @@
 use super::{
     Shard,
     inspections::{Stage, UnderWay},
+    spare::SpareBuffers,
 };
 use crate::{
     connection::Connection,
@@ -109,7 +110,7 @@ impl Shard {
         let shard = self.handle.number();
         if under_way.inspection.view == (View::Buffers { shrink: true }) {
             under_way.freed_bytes += self.spare_bytes();
-            self.spare = Vec::new();
+            self.spare = SpareBuffers::default();
             self.pipeline.free_spare();
         }
         let with_sessions = under_way.inspection.view.has_sessions();
@@ -135,7 +136,7 @@ impl Shard {
 
     /// Memory of the spare buffers, in bytes.
     fn spare_bytes(&self) -> usize {
-        self.spare.iter().map(Vec::capacity).sum::<usize>() + self.pipeline.spare_bytes()
+        self.spare.bytes() + self.pipeline.spare_bytes()
     }
 
     fn totals(&mut self) -> ShardTotals {

@@ -2,16 +2,29 @@
 
 use corelane_ring::SocketId;
 
-use super::{Shard, connection_of};
+use super::{Shard, connection_of, spare::CHECK_INTERVAL};
 use crate::{
     connection::Phase,
     http1::{Framer, RejectReason},
     memory::{COUNTED_MIN, OverBudget},
     peer::PeerKey,
-    runtime::Tick,
+    runtime::{Tick, instant_after},
 };
 
 impl Shard {
+    /// Whether memory is kept for reuse that is freed if it is not used until the next check.
+    pub(super) fn has_spare_memory(&self) -> bool {
+        self.spare.has_excess() || self.pipeline.has_spare_memory()
+    }
+
+    /// Frees memory that was not used since the last check, and schedules the next one.
+    #[cold]
+    pub(super) fn free_unused_memory(&mut self) {
+        self.spare.free_unused();
+        self.pipeline.free_unused_memory();
+        self.spare_check_at = instant_after(self.now, CHECK_INTERVAL);
+    }
+
     /// Counts the bytes that a connection holds in buffers. Beyond the budget, another one is closed first, or this one is refused.
     #[inline]
     pub(super) fn count_memory(&mut self, socket: SocketId) {

@@ -21,6 +21,7 @@ mod send;
 mod slow_send;
 mod snapshot_swap;
 mod sources;
+mod spare;
 mod turn;
 
 use std::{
@@ -47,6 +48,7 @@ pub use sources::Sources;
 use inspections::Inspections;
 use leftovers::Leftovers;
 use slow_send::SlowSend;
+use spare::SpareBuffers;
 
 use crate::{
     config::{Limits, Transport},
@@ -115,7 +117,9 @@ pub struct Shard {
     slow_sends: HashMap<SocketId, SlowSend>,
     /// Connections to flush at the end of the turn.
     dirty: Vec<SocketId>,
-    spare: Vec<Vec<u8>>,
+    spare: SpareBuffers,
+    /// When memory that is kept for reuse is checked next.
+    spare_check_at: Instant,
     /// The deliveries that are being drained. Draining fills the dispatcher's queue, not this one.
     delivering: DeliveryQueue,
     /// Connections whose reply is complete and that read their next request.
@@ -189,7 +193,8 @@ impl Shard {
             proxy_headers: HashMap::new(),
             slow_sends: HashMap::new(),
             dirty: Vec::new(),
-            spare: Vec::new(),
+            spare: SpareBuffers::default(),
+            spare_check_at: now,
             delivering: DeliveryQueue::default(),
             to_resume: VecDeque::new(),
             leftovers: Leftovers::default(),
@@ -293,6 +298,9 @@ impl Shard {
         self.end_drain();
         self.close_listeners();
         self.retry_accept();
+        if self.now >= self.spare_check_at {
+            self.free_unused_memory();
+        }
         loop {
             self.drain_deliveries();
             worked |= self.flush();
@@ -341,6 +349,7 @@ impl Shard {
             self.accept_retry_at,
             self.drain_until,
             self.listen_until,
+            self.has_spare_memory().then_some(self.spare_check_at),
         ];
         let until = alarms.into_iter().flatten().min();
         self.awake_by = until.unwrap_or_else(|| instant_after(self.now, Duration::MAX));

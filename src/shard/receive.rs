@@ -84,7 +84,7 @@ impl Shard {
         self.handling = Some(socket);
         let Some(connection) = connection_of(&mut self.connections, socket) else { return };
         if connection.out.capacity() == 0 {
-            connection.out = self.spare.pop().unwrap_or_else(|| Vec::with_capacity(SEND_BUFFER_BYTES));
+            connection.out = self.spare.take().unwrap_or_else(|| Vec::with_capacity(SEND_BUFFER_BYTES));
         }
         self.pipeline.dispatcher.observer.set_peer(connection.peer);
         self.pipeline.dispatcher.enter_input(socket);
@@ -170,7 +170,7 @@ impl Shard {
         let Self { pipeline, connections, limits, spare, .. } = self;
         let Some(connection) = connection_of(connections, socket) else { return };
         if connection.out.capacity() == 0 {
-            connection.out = spare.pop().unwrap_or_default();
+            connection.out = spare.take().unwrap_or_default();
         }
         let peer_closed = connection.peer_closed;
         pipeline.dispatcher.observer.set_peer(connection.peer);

@@ -13,10 +13,6 @@ use crate::{
     runtime::Tick,
 };
 
-/// Buffers kept for sending, and the largest that is kept, in bytes.
-const SPARE_BUFFERS_MAX: usize = 1024;
-const SPARE_BYTES_MAX: usize = 64 * 1024;
-
 impl Shard {
     /// Schedules the timers of the connections that the turn has changed, and sends what it has produced, with one send per
     /// connection. Returns whether there was anything.
@@ -38,7 +34,7 @@ impl Shard {
             }
             let out = std::mem::take(&mut connection.out);
             if !sends {
-                keep_spare(&mut self.spare, out);
+                self.spare.keep(out);
                 self.guarded(Some(socket), |shard| shard.on_outbox_empty(socket));
                 continue;
             }
@@ -108,7 +104,7 @@ impl Shard {
 
     pub(super) fn on_sent(&mut self, socket: SocketId, buffer: Vec<u8>, outcome: &io::Result<()>) {
         let sent = buffer.len() as u64;
-        keep_spare(&mut self.spare, buffer);
+        self.spare.keep(buffer);
         self.pipeline.dispatcher.send_completed(socket);
         let Some(connection) = connection_of(&mut self.connections, socket) else { return };
         connection.is_sending = false;
@@ -188,13 +184,5 @@ impl Shard {
         if !connection.out.is_empty() {
             self.mark(socket);
         }
-    }
-}
-
-/// Keeps an empty buffer for another connection.
-pub(super) fn keep_spare(spare: &mut Vec<Vec<u8>>, mut buffer: Vec<u8>) {
-    if buffer.capacity() > 0 && buffer.capacity() <= SPARE_BYTES_MAX && spare.len() < SPARE_BUFFERS_MAX {
-        buffer.clear();
-        spare.push(buffer);
     }
 }
