@@ -207,8 +207,8 @@ impl Dispatcher {
         }
         let mut decoder = Decoder::new(&self.limits);
         decoder.set_backend(self.handling.flags.json_backend());
-        // The document was decoded before, within the same limits.
-        let decoded = decoder.decode(&mut document, length).ok().filter(|_| result.is_some());
+        // There is a result if the pool could decode the document.
+        let decoded = result.is_some().then(|| decoder.decode_again(&mut document, length)).flatten();
         let Some((decoded, call)) = decoded.zip(self.calls.get(ticket)) else {
             let call = self.calls.take(ticket);
             if let Some((call, _)) = call {
