@@ -48,6 +48,7 @@ use in_flight::InFlightCalls;
 use pending::PendingCall;
 use slots::{free_unused, insert_call, start_use};
 use stage_clock::StageClock;
+use turn_budget::LONG_BYTES;
 pub(crate) use turn_budget::TurnBudget;
 
 use crate::{
@@ -242,6 +243,9 @@ impl Dispatcher {
         out: &mut Vec<u8>,
     ) -> Disposition {
         self.request_bytes = length;
+        if length >= LONG_BYTES {
+            self.budget.check_next();
+        }
         if padded.first() != Some(&b'{') {
             // Decoding changes the text.
             self.batch_text = batch_rest::elements(padded.get(..length).unwrap_or_default());

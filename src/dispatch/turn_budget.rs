@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 const CHECK_EVERY: u32 = 16;
 /// Requests after which it is read first, so that a turn with a single request does not read it.
 const FIRST_CHECK: u32 = 2;
+/// Length of a document in bytes, after which the clock is read. To decode so many takes up to a tenth of a millisecond.
+pub(super) const LONG_BYTES: usize = 16 * 1024;
 
 /// Counts the requests of a turn, and reads the clock after 2, 4, 8 and 16 of them, and then after every 16.
 pub(crate) struct TurnBudget {
@@ -30,6 +32,12 @@ impl TurnBudget {
     pub(crate) fn charge(&mut self) -> bool {
         self.handled += 1;
         self.handled >= self.check_at && self.check()
+    }
+
+    /// Reads the clock after the request that is handled, whose document is so long that it may take much of the budget.
+    #[cold]
+    pub(crate) fn check_next(&mut self) {
+        self.check_at = self.check_at.min(self.handled + 1);
     }
 
     /// Uses up the budget until it is begun again, so that new requests wait for those that earlier turns have left.
@@ -77,6 +85,20 @@ mod tests {
             }
         }
         assert_eq!(checks, [2, 4, 8, 16, 32, 48, 64]);
+    }
+
+    #[test]
+    fn clock_is_read_after_the_first_request_if_its_document_is_long() {
+        let mut budget = TurnBudget::new(Duration::ZERO, Instant::now());
+        budget.check_next();
+        assert!(budget.charge() && budget.is_used_up());
+        budget.check_next();
+        assert!(budget.is_used_up());
+        let mut budget = TurnBudget::new(Duration::MAX, Instant::now());
+        assert!((0..7).all(|_| !budget.charge()));
+        budget.check_next();
+        assert!(!budget.charge());
+        assert_eq!(budget.check_at, 16);
     }
 
     #[test]
