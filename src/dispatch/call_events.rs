@@ -4,7 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use corelane_ring::SocketId;
 
-use super::{Dispatcher, ReplyStream, ReplyTo, Source, in_flight::Overdue, pending::PendingCall};
+use super::{
+    Dispatcher, ReplyStream, ReplyTo, Source, in_flight::Overdue, pending::PendingCall,
+    turn_budget::EventWork,
+};
 use crate::{
     call::{CallMessage, ClientChannel, InputRequest, Kind, Reply, Revision, TaskTerms},
     delivery::{AfterSend, Destination, Payload},
@@ -34,15 +37,22 @@ enum NotificationRoute {
 
 impl Dispatcher {
     /// Handles an event of a running call.
-    pub(crate) fn on_call_event(&mut self, event: CallEvent) {
+    pub(crate) fn on_call_event(&mut self, event: CallEvent) -> EventWork {
         match event {
-            CallEvent::Message(ticket, message) => self.on_call_message(ticket, message),
+            CallEvent::Message(ticket, message) => {
+                self.on_call_message(ticket, message);
+                EventWork::Usual
+            }
             CallEvent::Ended(Completed { ticket, outcome, reserved }) => {
                 drop(reserved);
                 let call =
                     self.calls.get_mut(ticket).map(|call| (call.handling.flags, call.suspended.take()));
-                let Some((flags, suspended)) = call else { return drop(self.calls.take(ticket)) };
+                let Some((flags, suspended)) = call else {
+                    drop(self.calls.take(ticket));
+                    return EventWork::Little;
+                };
                 let before = self.use_flags(flags);
+                let work = if suspended.is_some() { EventWork::Much } else { EventWork::Usual };
                 if let Some(suspended) = suspended {
                     self.mark_pending_validated(ticket);
                     self.resume_or_wait(ticket, suspended);
@@ -50,6 +60,7 @@ impl Dispatcher {
                     self.end_call(ticket, outcome.map_err(error_kind));
                 }
                 self.use_flags(before);
+                work
             }
         }
     }

@@ -49,7 +49,7 @@ use pending::PendingCall;
 use slots::{free_unused, insert_call, start_use};
 use stage_clock::StageClock;
 use turn_budget::LONG_BYTES;
-pub(crate) use turn_budget::TurnBudget;
+pub(crate) use turn_budget::{EventBudget, TurnBudget};
 
 use crate::{
     call::{Callable, Caller, Kind, Reply, RequestContext, Revision},

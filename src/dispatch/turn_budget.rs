@@ -69,6 +69,42 @@ impl TurnBudget {
     }
 }
 
+/// The work of handling an event of a call.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum EventWork {
+    /// A cancelled call has ended: its slot was freed.
+    Little,
+    /// A message, or the end of a call, which was answered.
+    Usual,
+    /// The call was suspended: its document was decoded, and its handler started.
+    Much,
+}
+
+/// Maximum number of call events handled in one turn, without the ends of cancelled calls; the rest are handled in the next.
+const CALL_EVENTS_PER_TURN: usize = 256;
+
+/// The events of calls that one turn handles.
+pub(crate) struct EventBudget {
+    budget: TurnBudget,
+    answered: usize,
+}
+
+impl EventBudget {
+    pub(crate) fn new(limit: Duration, now: Instant) -> Self {
+        Self { budget: TurnBudget::new(limit, now), answered: 0 }
+    }
+
+    /// Counts an event. Returns whether the budget is used up.
+    #[inline]
+    pub(crate) fn charge(&mut self, work: EventWork) -> bool {
+        self.answered += usize::from(work != EventWork::Little);
+        if work == EventWork::Much {
+            self.budget.check_next();
+        }
+        self.budget.charge() || self.answered >= CALL_EVENTS_PER_TURN
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -99,6 +135,18 @@ mod tests {
         budget.check_next();
         assert!(!budget.charge());
         assert_eq!(budget.check_at, 16);
+    }
+
+    #[test]
+    fn ends_of_the_thousands_of_calls_that_a_client_has_left_count_by_time_alone() {
+        let now = Instant::now();
+        let mut budget = EventBudget::new(Duration::MAX, now);
+        assert!((0..4096).all(|_| !budget.charge(EventWork::Little)));
+        assert!((1..CALL_EVENTS_PER_TURN).all(|_| !budget.charge(EventWork::Usual)));
+        assert!(budget.charge(EventWork::Usual));
+        let mut budget = EventBudget::new(Duration::ZERO, now);
+        assert!(!budget.charge(EventWork::Little) && budget.charge(EventWork::Little));
+        assert!(EventBudget::new(Duration::ZERO, now).charge(EventWork::Much));
     }
 
     #[test]

@@ -54,7 +54,7 @@ use crate::{
     config::{Limits, Transport},
     connection::{Census, Connection, Pipeline},
     delivery::DeliveryQueue,
-    dispatch::{Dispatcher, TurnBudget},
+    dispatch::{Dispatcher, EventBudget},
     runtime::{Timers, instant_after},
     session::SubscriberKey,
     telemetry::{
@@ -76,9 +76,6 @@ const EXECUTOR_TURN_IDLE: Duration = Duration::from_millis(100);
 
 /// The shortest sleep until a deadline.
 const ALARM_MIN: Duration = Duration::from_millis(1);
-
-/// Maximum number of call events handled in one turn; the rest are handled in the next.
-const CALL_EVENTS_PER_TURN: usize = 256;
 
 /// Bytes of replies of calls encoded in one turn, after which the events that are left are handled in the next.
 const DELIVERED_BYTES_PER_TURN: usize = 1024 * 1024;
@@ -282,10 +279,10 @@ impl Shard {
         self.handle.turn().begin(now);
         self.pipeline.begin_turn(self.now, SystemTime::now());
         let mut worked = self.handle_input(events);
-        let call_events = self.take_call_events();
-        worked |= call_events > 0;
+        let (has_call_events, took_all) = self.take_call_events();
+        worked |= has_call_events;
         worked |= self.take_commands();
-        let is_current = self.is_current(call_events < CALL_EVENTS_PER_TURN);
+        let is_current = self.is_current(took_all);
         if is_current {
             self.timers.expire(self.now, due);
         }
@@ -416,23 +413,24 @@ impl Shard {
         }
     }
 
-    /// Handles events of calls. Returns their number, or [`CALL_EVENTS_PER_TURN`] if some may be left.
-    fn take_call_events(&mut self) -> usize {
+    /// Handles events of calls. Returns whether there were any, and whether all were handled.
+    fn take_call_events(&mut self) -> (bool, bool) {
         let mut budget = None;
-        // Bounded, because an event may start the next call, which queues further events.
-        for taken in 0..CALL_EVENTS_PER_TURN {
-            let Some(event) = self.dispatcher().next_event() else { return taken };
+        // Bounded, because an event may start the next call, which queues further events. The ends of cancelled calls do not count: a
+        // client that leaves queues thousands at once, and the ends of other calls are behind them.
+        loop {
+            let Some(event) = self.dispatcher().next_event() else { return (budget.is_some(), true) };
             // A large result takes milliseconds. The time is not that of the input, so that neither waits for the other.
             let budget =
-                budget.get_or_insert_with(|| TurnBudget::new(self.limits.turn_budget, Instant::now()));
-            self.dispatcher().on_call_event(event);
+                budget.get_or_insert_with(|| EventBudget::new(self.limits.turn_budget, Instant::now()));
+            let work = self.dispatcher().on_call_event(event);
             // Counted as memory of connections once they are drained.
             let delivered = self.dispatcher().state.deliveries.buffered_bytes();
-            if budget.charge() || delivered >= DELIVERED_BYTES_PER_TURN {
+            if budget.charge(work) || delivered >= DELIVERED_BYTES_PER_TURN {
                 break;
             }
         }
-        CALL_EVENTS_PER_TURN
+        (true, false)
     }
 
     /// Whether deadlines may be checked in this turn: no input or event that arrived in time is still to be handled. Under
