@@ -71,7 +71,7 @@ fn malformed_requests_leave_no_descriptor_and_no_memory() {
 #[test]
 fn unusable_arguments_of_attacks_are_one_line() {
     for (arguments, words) in [
-        (&["attack", "no_such"][..], "no attack"),
+        (&["attack", "panic"][..], "no attack \"panic\"; the nearest name is panics,"),
         (&["attack", "panics", "--memory-group", "64MiB"], "--minutes or --requests"),
         (&["attack", "panics", "--server-core", "4000"], "core"),
     ] {

@@ -232,7 +232,7 @@ fn errors_are_one_line_and_exit_code_2() {
         (vec!["run", &server.url, "--closed", "--tool", "echo={}=0"], "weight 0"),
         (vec!["run", &server.url, "--closed", "--json", "/proc/nope/x.json"], "cannot be written"),
         (vec!["run", &server.url, "--closed", "--cpus", "4000"], "no core 4000"),
-        (vec!["run", &server.url, "--workload", "nope"], "no workload"),
+        (vec!["run", &server.url, "--workload", "resource_reads"], "the nearest name is resource_read,"),
         (vec!["run", &bare, "--workload", "resource_read"], "has no resources"),
         (vec!["run", &server.url, "--rate", "1e12"], "a generator with 1 threads cannot keep a schedule"),
         (vec!["run", &server.url, "--rate", "0.1", "-d", "1s"], "contains no request in 1s"),
@@ -242,7 +242,7 @@ fn errors_are_one_line_and_exit_code_2() {
         (vec!["fanout", &bare], "has no subscriptions"),
         (vec!["budget", "no/such/file.json", "--budget", budget], "not a usable result"),
         (vec!["budget", "no/such/file.json", "--budget", "no/such/budget.toml"], "no/such/budget.toml"),
-        (vec!["baseline", "--only", "nope"], "no workload"),
+        (vec!["baseline", "--only", "idle_50"], "no workload \"idle_50\"; the nearest name is idle_50k,"),
         (vec!["regression", "--baseline", "no/such/file.json"], "not a usable result"),
     ];
     for (arguments, words) in cases {

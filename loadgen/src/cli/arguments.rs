@@ -4,7 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use clap::Args;
 
-use super::mix::Mix;
+use super::{mix::Mix, names};
 use crate::{
     demand::Demand,
     engine::{Pacing, Plan},
@@ -168,7 +168,7 @@ impl ServerArguments {
 
     pub(super) fn suite(&self, id: &str, duration: Option<Duration>, scale: f64) -> Result<Suite, LoadError> {
         let workload = workloads::by_id(id).ok_or_else(|| {
-            LoadError::Usage(format!("no workload {id:?}; corelane-loadgen workloads lists them"))
+            names::unknown(id, workloads::all().iter().map(|known| known.id), "workload", "workloads")
         })?;
         self.suite_of(workload, duration, scale)
     }

@@ -9,6 +9,7 @@ use clap::Args;
 
 use super::{
     arguments::{Cpus, cpu_list, positive_duration, positive_number},
+    names::check_names,
     output::writable,
     print::print,
 };
@@ -116,12 +117,8 @@ impl Attacks {
     }
 
     fn wanted<'a>(&self, all: &'a [Attack]) -> Result<Vec<&'a Attack>, LoadError> {
-        let is_unknown = |name: &&String| *name != "all" && !all.iter().any(|attack| attack.id == **name);
-        if let Some(unknown) = self.names.iter().find(is_unknown) {
-            return Err(LoadError::Usage(format!(
-                "no attack {unknown:?}; corelane-loadgen attack list prints them"
-            )));
-        }
+        let known = all.iter().map(|attack| attack.id).chain(["all"]);
+        check_names(&self.names, known, "attack", "attack list")?;
         let is_wanted = |attack: &&Attack| self.names.iter().any(|name| name == "all" || name == attack.id);
         Ok(all.iter().filter(is_wanted).collect())
     }

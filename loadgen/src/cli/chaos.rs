@@ -9,6 +9,7 @@ use clap::Args;
 
 use super::{
     arguments::{Cpus, cpu_list, positive_duration, positive_number},
+    names::check_names,
     output::writable,
     print::print,
 };
@@ -106,15 +107,8 @@ impl Chaos {
     }
 
     fn wanted<'a>(&self, all: &'a [Fault]) -> Result<Vec<&'a Fault>, LoadError> {
-        let is_unknown = |name: &&String| *name != "all" && !all.iter().any(|fault| fault.id == **name);
-        if let Some(unknown) = self.names.iter().find(is_unknown) {
-            let similarity = |fault: &&Fault| strsim::jaro_winkler(unknown, fault.id);
-            let nearest = all.iter().max_by(|one, other| similarity(one).total_cmp(&similarity(other)));
-            let nearest = nearest.map_or("all", |fault| fault.id);
-            return Err(LoadError::Usage(format!(
-                "no fault {unknown:?}; the nearest name is {nearest}, and corelane-loadgen chaos list prints all"
-            )));
-        }
+        let known = all.iter().map(|fault| fault.id).chain(["all"]);
+        check_names(&self.names, known, "fault", "chaos list")?;
         let is_wanted = |fault: &&Fault| self.names.iter().any(|name| name == "all" || name == fault.id);
         Ok(all.iter().filter(is_wanted).collect())
     }

@@ -4,6 +4,7 @@ mod mix;
 mod arguments;
 mod attack;
 mod chaos;
+mod names;
 mod output;
 mod print;
 mod load;

@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 
 use super::{
     arguments::{Cpus, cpu_list, positive_number},
+    names::check_names,
     output::writable,
     print::print,
     self_test::self_test,
@@ -82,12 +83,7 @@ struct SuiteArguments {
 impl SuiteArguments {
     fn suite(&self) -> Result<Suite, LoadError> {
         let all = workloads::all();
-        let unknown = self.only.iter().find(|id| !all.iter().any(|workload| workload.id == **id));
-        if let Some(id) = unknown {
-            return Err(LoadError::Usage(format!(
-                "no workload {id:?}; corelane-loadgen workloads lists them"
-            )));
-        }
+        check_names(&self.only, all.iter().map(|workload| workload.id), "workload", "workloads")?;
         let is_selected = |workload: &Workload| match self.only.as_slice() {
             // Two hours long, unless in its short form.
             [] => workload.id != "soak" || !self.full,
