@@ -42,8 +42,8 @@ impl SlowSend {
         self.window.0 += unobserved;
     }
 
-    /// Takes a further check into account, with the bytes as in [`Self::new`]. The rate is that of windows of `timeout`, so that a peer may read in bursts; 0 for
-    /// no minimum, as while a stream has nothing to send.
+    /// Takes a further check into account, with the bytes as in [`Self::new`]. The rate is that of windows of `timeout`, so that a peer
+    /// may read in bursts; 0 for no minimum, as while a stream has nothing to send.
     pub(super) fn check(
         &mut self,
         now: Instant,
