@@ -3,7 +3,12 @@
 //! The schema is derived from these types (`corelane-loadgen report --schema`) and published as
 //! `docs/result.schema.json`. Files with another schema are rejected.
 
-use std::{collections::BTreeMap, fs, io::Write, path::Path};
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::Write,
+    path::{Path, PathBuf},
+};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -437,6 +442,12 @@ impl ResultFile {
     }
 }
 
+/// The file that [`write_whole`] replaces, behind links; `None` for a device or a pipe, which is written to instead.
+pub(crate) fn replaced(path: &Path) -> Option<PathBuf> {
+    let is_replaced = fs::metadata(path).map_or(true, |found| found.is_file());
+    is_replaced.then(|| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()))
+}
+
 /// Writes a file by renaming a temporary one, so that a reader never sees a partial file. A link is followed; a device or a pipe is
 /// written to, because a renamed file would take its place.
 ///
@@ -445,15 +456,14 @@ impl ResultFile {
 pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), LoadError> {
     let unwritable =
         |error: std::io::Error| LoadError::Unwritable { path: path.to_owned(), reason: error.to_string() };
-    if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+    let Some(target) = replaced(path) else {
         let opened = fs::OpenOptions::new().write(true).open(path);
         return opened.and_then(|mut file| file.write_all(bytes)).map_err(unwritable);
-    }
+    };
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     if let Some(directory) = directory {
         fs::create_dir_all(directory).map_err(unwritable)?;
     }
-    let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let name = target.file_name().unwrap_or_default().to_string_lossy();
     let temporary = target.with_file_name(format!(".{name}.{}", std::process::id()));
     fs::write(&temporary, bytes).and_then(|()| fs::rename(&temporary, &target)).map_err(|error| {

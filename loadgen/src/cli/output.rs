@@ -12,7 +12,7 @@ use super::print::print;
 use crate::{
     error::LoadError,
     report,
-    result::{Outcome, ResultFile, Run, write_whole},
+    result::{Outcome, ResultFile, Run, replaced, write_whole},
 };
 
 /// The files to write.
@@ -90,10 +90,7 @@ pub(super) fn writable(path: &Path) -> Result<(), LoadError> {
         return Err(unwritable("it is a directory".to_owned()));
     }
     // A device, or a pipe, whose reader would see the end of its input if it was opened twice.
-    if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
-        return Ok(());
-    }
-    let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let Some(target) = replaced(path) else { return Ok(()) };
     let parent = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::create_dir_all(parent).map_err(|error| unwritable(error.to_string()))?;
     let trial = parent.join(format!(".corelane-loadgen-{}", std::process::id()));
