@@ -8,7 +8,6 @@
 #   --directory --corelane --nginx --absent --only --rounds --duration --rate --connections --server-core --cpus --json --quiet -q
 set -euo pipefail
 cd "$(dirname "$0")/.."
-PATH="$PATH:/usr/sbin"
 . scripts/install.sh
 read_options "$@"
 
