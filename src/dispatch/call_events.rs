@@ -52,13 +52,14 @@ impl Dispatcher {
                     return EventWork::Little;
                 };
                 let before = self.use_flags(flags);
-                let work = if suspended.is_some() { EventWork::Much } else { EventWork::Usual };
-                if let Some(suspended) = suspended {
+                let work = if let Some(suspended) = suspended {
                     self.mark_pending_validated(ticket);
                     self.resume_or_wait(ticket, suspended);
+                    EventWork::Much
                 } else {
                     self.end_call(ticket, outcome.map_err(error_kind));
-                }
+                    EventWork::Usual
+                };
                 self.use_flags(before);
                 work
             }
