@@ -18,8 +18,39 @@ pub const PADDING_BYTES: usize = 64;
 /// connections there are.
 const BUFFERS_STEP: u16 = 256;
 
-/// The buffer group of a ring.
-pub(super) const BUFFER_GROUP: u16 = 0;
+/// Size of the buffers into which a socket receives: each has a pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum BufferSize {
+    /// A request of usual length.
+    Usual,
+    /// A part of a long message.
+    Large,
+}
+
+/// The bit of a buffer's id in the kernel that tells the pools apart, because a completion does not name the buffer group.
+const LARGE_ID: u16 = 1 << 15;
+
+impl BufferSize {
+    /// The size of the buffer that a completion names.
+    pub(super) fn of(id: u16) -> Self {
+        if id & LARGE_ID == 0 { Self::Usual } else { Self::Large }
+    }
+
+    /// The buffer group in the kernel.
+    pub(super) fn group(self) -> u16 {
+        match self {
+            Self::Usual => 0,
+            Self::Large => 1,
+        }
+    }
+
+    fn id_bit(self) -> u16 {
+        match self {
+            Self::Usual => 0,
+            Self::Large => LARGE_ID,
+        }
+    }
+}
 
 /// An available buffer, as the kernel reads it: `struct io_uring_buf` of Linux's `io_uring.h`. In the first entry of a ring the last
 /// field is the ring's tail (`struct io_uring_buf_ring`).
@@ -73,6 +104,7 @@ pub(super) struct BufferPool {
     /// `count` entries of 16 bytes; the tail lives in the first one's reserved field.
     entries: Pages,
     storage: Pages,
+    size: BufferSize,
     count: u16,
     /// Number of buffers that have been made available. The others have never been used, and occupy no memory.
     provided: Cell<u16>,
@@ -85,14 +117,19 @@ pub(super) struct BufferPool {
 }
 
 impl BufferPool {
-    /// Creates `count` (a power of two) buffers of `stride` bytes each, of which the last [`PADDING_BYTES`] receive no data.
-    pub(super) fn new(count: u16, stride: usize) -> io::Result<Rc<Self>> {
-        if !count.is_power_of_two() || stride <= PADDING_BYTES || u32::try_from(stride).is_err() {
+    /// Creates `count` (a power of two below 2^15) buffers of `stride` bytes each, of which the last [`PADDING_BYTES`] receive no data.
+    pub(super) fn new(size: BufferSize, count: u16, stride: usize) -> io::Result<Rc<Self>> {
+        if !count.is_power_of_two()
+            || count >= LARGE_ID
+            || stride <= PADDING_BYTES
+            || u32::try_from(stride).is_err()
+        {
             return Err(io::Error::from(io::ErrorKind::InvalidInput));
         }
         let pool = Self {
             entries: Pages::new(usize::from(count) * size_of::<Entry>())?,
             storage: Pages::new(usize::from(count) * stride)?,
+            size,
             count,
             provided: Cell::new(0),
             stride,
@@ -129,7 +166,7 @@ impl BufferPool {
     pub(super) fn register(&self, submitter: &Submitter<'_>) -> io::Result<()> {
         let address = self.entries.start.as_ptr() as u64;
         // SAFETY: the entries are page-aligned, zeroed and sized for `count`; the ring's owner keeps them alive.
-        unsafe { submitter.register_buf_ring_with_flags(address, self.count, BUFFER_GROUP, 0) }
+        unsafe { submitter.register_buf_ring_with_flags(address, self.count, self.size.group(), 0) }
     }
 
     /// Number of held buffers.
@@ -146,6 +183,7 @@ impl BufferPool {
     /// # Panics
     /// The buffer has not been made available, or `length` exceeds its capacity; in debug builds also if the buffer is held already.
     pub(super) fn take(self: &Rc<Self>, id: u16, length: usize) -> ReceivedBuffer {
+        let id = id & !LARGE_ID;
         let is_provided = id < self.provided.get();
         assert!(is_provided && length <= self.stride - PADDING_BYTES, "{length} bytes in buffer {id}");
         debug_assert!(!self.set_held(id, true), "buffer {id} is held already");
@@ -177,7 +215,7 @@ impl BufferPool {
         // SAFETY: as above.
         unsafe { (*entry).length = capacity };
         // SAFETY: as above.
-        unsafe { (*entry).id = id };
+        unsafe { (*entry).id = id | self.size.id_bit() };
         debug_assert!(self.set_held(id, false), "buffer {id} is available already");
         self.tail.set(tail.wrapping_add(1));
         self.held.set(self.held.get() - 1);
@@ -252,7 +290,7 @@ mod tests {
 
     #[test]
     fn dropped_buffer_is_available_again_and_padding_is_writable() {
-        let pool = BufferPool::new(8, 256).unwrap();
+        let pool = BufferPool::new(BufferSize::Usual, 8, 256).unwrap();
         assert_eq!(pool.held(), 0);
         let mut buffer = pool.take(5, 192);
         assert_eq!(pool.held(), 1);
@@ -266,20 +304,20 @@ mod tests {
     #[test]
     #[should_panic(expected = "193 bytes in buffer 5")]
     fn received_length_beyond_the_buffer_panics() {
-        BufferPool::new(8, 256).unwrap().take(5, 193);
+        BufferPool::new(BufferSize::Usual, 8, 256).unwrap().take(5, 193);
     }
 
     #[test]
     #[should_panic(expected = "1 bytes in buffer 8")]
     fn buffer_that_is_not_available_panics() {
-        BufferPool::new(8, 256).unwrap().take(8, 1);
+        BufferPool::new(BufferSize::Usual, 8, 256).unwrap().take(8, 1);
     }
 
     #[test]
     #[cfg(debug_assertions)]
     #[should_panic(expected = "buffer 5 is held already")]
     fn second_owner_of_a_buffer_panics() {
-        let pool = BufferPool::new(8, 256).unwrap();
+        let pool = BufferPool::new(BufferSize::Usual, 8, 256).unwrap();
         let _first = pool.take(5, 1);
         pool.take(5, 1);
     }
@@ -288,12 +326,12 @@ mod tests {
     #[cfg(debug_assertions)]
     #[should_panic(expected = "buffer 5 is available already")]
     fn available_buffer_given_back_panics() {
-        BufferPool::new(8, 256).unwrap().give_back(5);
+        BufferPool::new(BufferSize::Usual, 8, 256).unwrap().give_back(5);
     }
 
     #[test]
     fn pool_makes_buffers_available_in_steps_up_to_all() {
-        let pool = BufferPool::new(1024, 256).unwrap();
+        let pool = BufferPool::new(BufferSize::Usual, 1024, 256).unwrap();
         for provided in [256, 512, 768, 1024, 1024] {
             assert_eq!((pool.provided(), pool.held()), (provided, 0));
             let last = pool.take(provided - 1, 192);
@@ -306,12 +344,12 @@ mod tests {
     #[test]
     #[should_panic(expected = "1 bytes in buffer 256")]
     fn buffer_of_a_pool_that_has_not_grown_panics() {
-        BufferPool::new(512, 256).unwrap().take(256, 1);
+        BufferPool::new(BufferSize::Usual, 512, 256).unwrap().take(256, 1);
     }
 
     #[test]
     fn invalid_sizes_are_rejected() {
-        assert!(BufferPool::new(6, 256).is_err());
-        assert!(BufferPool::new(8, PADDING_BYTES).is_err());
+        assert!(BufferPool::new(BufferSize::Usual, 6, 256).is_err());
+        assert!(BufferPool::new(BufferSize::Usual, 8, PADDING_BYTES).is_err());
     }
 }

@@ -11,7 +11,7 @@ use super::{
     event::Event,
     operation::{Kind, Tag},
     ring::Ring,
-    slots::{Receive, SlotState, SocketId},
+    slots::{NextReceive, Receive, SlotState, SocketId},
     sources::Accepting,
 };
 
@@ -33,7 +33,7 @@ impl Ring {
         let Some(slot) = self.slots.open(id) else { return };
         self.hand_overs.remove(&id);
         slot.state = SlotState::Closing;
-        slot.rearm_receive = false;
+        slot.next_receive = NextReceive::None;
         if slot.is_quiet() {
             self.submit_close(id);
             return;
@@ -150,7 +150,7 @@ impl Ring {
             Some(Tag { kind: Kind::Install | Kind::Connect | Kind::PeerName | Kind::Arrived, .. }) => {}
             Some(Tag { index, generation, .. }) => {
                 if let Some(slot) = self.slots.open(SocketId { index, generation }) {
-                    slot.rearm_receive = false;
+                    slot.next_receive = NextReceive::None;
                     slot.state = SlotState::Closing;
                 }
             }
@@ -164,7 +164,8 @@ impl Drop for Ring {
     fn drop(&mut self) {
         if !self.cancel_all() {
             // The kernel may still access this memory, so it is leaked.
-            std::mem::forget(Rc::clone(&self.pool));
+            std::mem::forget(Rc::clone(&self.usual.pool));
+            std::mem::forget(Rc::clone(&self.large.pool));
             self.slots.take_in_flight().for_each(std::mem::forget);
             std::mem::forget(std::mem::take(&mut self.alarm_after));
             self.forget_dials();

@@ -9,10 +9,14 @@ pub struct RingConfig {
     pub submission_entries: u32,
     /// Entries of the completion queue; the kernel stores further ones and posts them later.
     pub completion_entries: u32,
-    /// Maximum number of provided buffers, a power of two. Those that have been needed at one time occupy memory, and at least 256.
+    /// Maximum number of provided buffers of the usual size, a power of two. Those that have been needed at one time occupy memory, and at least 256.
     pub buffers: u16,
     /// Size of a provided buffer in bytes, including its padding.
     pub buffer_bytes: usize,
+    /// Number of large buffers, a power of two. A turn receives at most as many, one of each socket.
+    pub large_buffers: u16,
+    /// Size of a large buffer in bytes, including its padding.
+    pub large_buffer_bytes: usize,
 }
 
 impl Default for RingConfig {
@@ -24,6 +28,8 @@ impl Default for RingConfig {
             // More or larger buffers reduce the throughput, because they do not fit the core's cache.
             buffers: 1024,
             buffer_bytes: 2048,
+            large_buffers: 16,
+            large_buffer_bytes: 32 * 1024,
         }
     }
 }
@@ -43,5 +49,6 @@ impl RingConfig {
         (submissions * SUBMISSION).next_multiple_of(PAGE)
             + (queues + 1).next_multiple_of(PAGE)
             + (u64::from(self.buffers) * BUFFER).next_multiple_of(PAGE)
+            + (u64::from(self.large_buffers) * BUFFER).next_multiple_of(PAGE)
     }
 }

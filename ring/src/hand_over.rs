@@ -14,7 +14,7 @@ use super::{
     hand_overs::{HandOver, RingHandle},
     operation::{Kind, Tag},
     ring::Ring,
-    slots::{ListenerId, Receive, Slot, SlotState, SocketId},
+    slots::{ListenerId, NextReceive, Receive, Slot, SlotState, SocketId},
 };
 
 impl Ring {
@@ -42,7 +42,7 @@ impl Ring {
         let is_leaving = self.hand_overs.contains_key(&id);
         let can_leave = |slot: &&mut Slot| !is_leaving && slot.receive != Receive::Ended;
         let Some(slot) = self.slots.open(id).filter(can_leave) else { return false };
-        slot.rearm_receive = false;
+        slot.next_receive = NextReceive::None;
         let user_data = Tag::new(Kind::Arrived, listener.0.into(), arrival as u32).user_data();
         self.hand_overs.insert(id, HandOver { to: to.clone(), user_data, closes: false });
         self.cancel_receive(id);
@@ -56,7 +56,7 @@ impl Ring {
         let Some(slot) = self.slots.open(id).filter(|_| self.hand_overs.remove(&id).is_some()) else {
             return false;
         };
-        slot.rearm_receive = true;
+        slot.next_receive = NextReceive::Usual;
         self.arm_receive(id);
         true
     }
@@ -101,7 +101,7 @@ impl Ring {
             self.submit_close(id);
         } else {
             slot.state = SlotState::Open;
-            slot.rearm_receive = true;
+            slot.next_receive = NextReceive::Usual;
             self.arm_receive(id);
         }
     }

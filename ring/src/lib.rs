@@ -23,6 +23,7 @@ compile_error!(
 );
 
 mod accept;
+mod buffer_source;
 mod buffers;
 mod close;
 mod config;

@@ -1,15 +1,16 @@
-//! Receiving: multishot receives into provided buffers, pausing and resuming.
+//! Receiving into provided buffers: multishot, or into one large buffer in each turn; pausing and resuming.
 
 use std::ptr;
 
 use io_uring::{cqueue, opcode, squeue, types};
 
 use super::{
-    buffers::BUFFER_GROUP,
+    buffer_source::BufferSource,
+    buffers::BufferSize,
     event::{Event, os_error},
     operation::{Kind, Tag},
     ring::Ring,
-    slots::{Receive, SlotState, SocketId},
+    slots::{NextReceive, Receive, SlotState, SocketId},
     starved::Pass,
 };
 
@@ -17,15 +18,25 @@ impl Ring {
     /// Stops receiving, so that the peer's window fills. A few buffers may still be received.
     pub fn pause_receive(&mut self, id: SocketId) {
         let Some(slot) = self.slots.open(id) else { return };
-        slot.rearm_receive = false;
+        slot.next_receive = NextReceive::None;
         self.cancel_receive(id);
     }
 
-    /// Starts receiving again.
+    /// Receives again after a pause, or again into buffers of the usual size.
     pub fn resume_receive(&mut self, id: SocketId) {
         let Some(slot) = self.slots.open(id) else { return };
-        slot.rearm_receive = true;
+        slot.next_receive = NextReceive::Usual;
         self.arm_receive(id);
+    }
+
+    /// Receives into one large buffer in each turn, also after a pause: for a socket with many bytes, whose receive takes less time and
+    /// leaves the buffers of the usual size to others. Before that, a few of these may still be received.
+    pub fn receive_large(&mut self, id: SocketId) {
+        let Some(slot) = self.slots.open(id) else { return };
+        if std::mem::replace(&mut slot.next_receive, NextReceive::Large) != NextReceive::Large {
+            self.cancel_receive(id);
+            self.arm_receive(id);
+        }
     }
 
     /// Assigns a socket to a group. The groups share the buffers: where there are too few, each gets the same number. A new socket
@@ -36,55 +47,56 @@ impl Ring {
         }
     }
 
-    /// Arms receives that ended for lack of buffers, as far as there are buffers now.
+    /// Arms receives that wait for buffers, as far as there are buffers now.
     pub(super) fn rearm_starved(&mut self) {
-        if self.starved.is_empty() {
+        if !self.has_starved() {
             return;
         }
-        let has_grown = std::mem::take(&mut self.lacks_buffers) && self.pool.grow();
-        if !has_grown && self.pool.held() >= self.pool_low_water() {
-            return;
-        }
-        let Pass { multishot, once } =
-            self.starved.take(usize::from(self.pool.provided() - self.pool.held()));
-        // In this order, because receives of one buffer may use up what there is.
-        for (ids, is_once) in [(multishot, false), (once, true)] {
-            for id in ids {
-                if self.slots.open(id).is_some_and(|slot| slot.rearm_receive) {
-                    self.arm(id, is_once);
-                }
+        for pass in [self.usual.next_pass(), self.large.next_pass()] {
+            let Pass { multishot, once } = pass;
+            // In this order, because receives of one buffer may use up what there is.
+            for (ids, is_once) in [(multishot, false), (once, true)] {
+                ids.into_iter().for_each(|id| self.arm(id, is_once));
             }
         }
     }
 
     /// As [`Ring::rearm_starved`], for all of them: before the thread sleeps, because those that are armed may receive nothing.
     pub(super) fn rearm_all_starved(&mut self) {
-        while !self.starved.is_empty() && self.pool.held() < self.pool_low_water() {
+        while self.usual.can_serve() || self.large.can_serve() {
             self.rearm_starved();
         }
     }
 
-    /// Number of held buffers below which receives that ended for lack of buffers are armed again.
-    pub(super) fn pool_low_water(&self) -> u16 {
-        (self.pool.provided() / 2).max(1)
+    /// Whether sockets wait for receive buffers.
+    pub(super) fn has_starved(&self) -> bool {
+        !(self.usual.starved.is_empty() && self.large.starved.is_empty())
+    }
+
+    fn buffers_of(&mut self, size: BufferSize) -> &mut BufferSource {
+        match size {
+            BufferSize::Usual => &mut self.usual,
+            BufferSize::Large => &mut self.large,
+        }
     }
 
     pub(super) fn arm_receive(&mut self, id: SocketId) {
         self.arm(id, false);
     }
 
-    /// Submits a receive: of one buffer, or of one after the other until none is available.
+    /// Submits the next receive of a socket: of one buffer, or of one after the other until none is available.
     fn arm(&mut self, id: SocketId, once: bool) {
         let Some(slot) = self.slots.open(id).filter(|slot| slot.receive == Receive::Idle) else {
             return;
         };
+        let Some(size) = slot.next_receive.size() else { return };
         slot.receive = Receive::Armed;
         let descriptor = types::Fixed(id.index);
-        let receive = if once {
-            let receive = opcode::Recv::new(descriptor, ptr::null_mut(), 0).buf_group(BUFFER_GROUP).build();
+        let receive = if once || size == BufferSize::Large {
+            let receive = opcode::Recv::new(descriptor, ptr::null_mut(), 0).buf_group(size.group()).build();
             receive.flags(squeue::Flags::BUFFER_SELECT)
         } else {
-            opcode::RecvMulti::new(descriptor, BUFFER_GROUP).build()
+            opcode::RecvMulti::new(descriptor, size.group()).build()
         };
         self.push(receive, Tag::new(Kind::Receive, id.index, id.generation));
     }
@@ -107,7 +119,8 @@ impl Ring {
     ) {
         let length = usize::try_from(result).unwrap_or(0);
         // Taken before any return, because dropping it returns the buffer.
-        let buffer = cqueue::buffer_select(flags).map(|buffer| self.pool.take(buffer, length));
+        let buffer = cqueue::buffer_select(flags)
+            .map(|buffer| self.buffers_of(BufferSize::of(buffer)).pool.take(buffer, length));
         let last = !cqueue::more(flags);
         if result > 0 && !self.hand_overs.is_empty() {
             self.keep(id, events);
@@ -121,7 +134,7 @@ impl Ring {
                 _ => Receive::Ended,
             };
         }
-        let (rearms, group) = (slot.rearm_receive, slot.group);
+        let (next, group) = (slot.next_receive.size(), slot.group);
         let ended = slot.receive == Receive::Ended;
         match (open, result) {
             (false, _) => self.close_if_quiet(id),
@@ -139,11 +152,16 @@ impl Ring {
         if !self.hand_overs.is_empty() {
             self.advance_hand_over(id, events);
         }
-        if open && last && rearms && !ended {
+        if let Some(size) = next
+            && (open && last && !ended)
+        {
+            let lacks_buffers = -result == libc::ENOBUFS;
+            if lacks_buffers {
+                self.buffers_of(size).report_lack();
+            }
             // After a receive of one buffer, others may wait for the next one.
-            self.lacks_buffers |= -result == libc::ENOBUFS && self.pool.is_short();
-            if result > 0 || -result == libc::ENOBUFS {
-                self.starved.push(id, group);
+            if result > 0 || lacks_buffers {
+                self.buffers_of(size).starved.push(id, group);
             } else {
                 self.arm_receive(id);
             }

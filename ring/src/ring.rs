@@ -4,14 +4,14 @@ use std::{
     collections::{HashMap, VecDeque},
     io,
     os::fd::AsRawFd,
-    rc::Rc,
     time::Instant,
 };
 
 use io_uring::{IoUring, cqueue, squeue, types};
 
 use super::{
-    buffers::{BufferPool, PADDING_BYTES},
+    buffer_source::BufferSource,
+    buffers::{BufferPool, BufferSize, PADDING_BYTES},
     config::RingConfig,
     dials::Dials,
     enter::ignore_transient,
@@ -21,7 +21,6 @@ use super::{
     peer_queries::{self, PeerQueries},
     slots::{ListenerId, Slot, SlotTable, SocketId},
     sources::Source,
-    starved::Starved,
     wake::{Parker, Waker},
 };
 
@@ -35,7 +34,10 @@ static AT_ONCE: types::Timespec = types::Timespec::new();
 /// Completion ring for sockets, on the thread of one glommio executor.
 pub struct Ring {
     pub(super) ring: IoUring,
-    pub(super) pool: Rc<BufferPool>,
+    /// Buffers of the usual size.
+    pub(super) usual: BufferSource,
+    /// Large buffers.
+    pub(super) large: BufferSource,
     pub(super) slots: SlotTable,
     pub(super) listeners: Vec<Source>,
     pub(super) dials: Dials,
@@ -47,10 +49,6 @@ pub struct Ring {
     pub(super) holds_accepted: bool,
     /// Entries that did not fit the submission queue.
     pub(super) backlog: VecDeque<squeue::Entry>,
-    /// Sockets whose receive ended for lack of buffers, or after one buffer.
-    pub(super) starved: Starved,
-    /// A receive has ended for lack of buffers since the pool last grew.
-    pub(super) lacks_buffers: bool,
     pub(super) completions: Vec<(u64, i32, u32)>,
     pub(super) last_batch: usize,
     /// Whether the last turn left no completion behind.
@@ -97,14 +95,17 @@ impl Ring {
             .build(config.submission_entries)?;
         let peer_queries = PeerQueries::new(peer_queries::is_supported(&mut ring)?);
         let can_hand_over = hand_overs::is_supported(&ring, peer_queries.supported);
-        let pool = BufferPool::new(config.buffers, config.buffer_bytes)?;
+        let usual = BufferPool::new(BufferSize::Usual, config.buffers, config.buffer_bytes)?;
+        let large = BufferPool::new(BufferSize::Large, config.large_buffers, config.large_buffer_bytes)?;
         let submitter = ring.submitter();
         submitter.register_files_sparse(config.sockets_max)?;
-        pool.register(&submitter)?;
+        usual.register(&submitter)?;
+        large.register(&submitter)?;
         submitter.register_eventfd(parker.signalled().as_raw_fd())?;
         let mut ring = Self {
             ring,
-            pool,
+            usual: BufferSource::new(usual),
+            large: BufferSource::new(large),
             slots: SlotTable::new(config.sockets_max),
             listeners: Vec::new(),
             dials: Dials::default(),
@@ -113,8 +114,6 @@ impl Ring {
             can_hand_over,
             holds_accepted: false,
             backlog: VecDeque::new(),
-            starved: Starved::default(),
-            lacks_buffers: false,
             completions: Vec::with_capacity(REAP_MANY),
             last_batch: 0,
             reaped_all: true,
@@ -136,16 +135,16 @@ impl Ring {
         self.slots.occupied()
     }
 
-    /// Maximum number of provided buffers.
+    /// Maximum number of provided buffers, of both sizes.
     #[must_use]
     pub fn buffers(&self) -> u16 {
-        self.pool.count()
+        self.usual.pool.count() + self.large.pool.count()
     }
 
     /// Number of provided buffers held by [`ReceivedBuffer`](crate::ReceivedBuffer)s.
     #[must_use]
     pub fn buffers_held(&self) -> u16 {
-        self.pool.held()
+        self.usual.pool.held() + self.large.pool.held()
     }
 
     /// Runs one turn: submits the queued entries, reaps the completions, and appends their events to `events`.
@@ -163,7 +162,7 @@ impl Ring {
             completions.push((entry.user_data(), entry.result(), entry.flags()));
         }
         self.last_batch = completions.len();
-        self.reaped_all = self.starved.is_empty() && !self.has_unreaped();
+        self.reaped_all = !self.has_starved() && !self.has_unreaped();
         if self.last_batch > 0 {
             self.usual_batch = (self.usual_batch * 3 + self.last_batch) / 4;
         }

@@ -1,6 +1,6 @@
 //! Table of slots: the state of each direct descriptor.
 
-use super::operation::GENERATION_MASK;
+use super::{buffers::BufferSize, operation::GENERATION_MASK};
 
 /// Id of a socket: a slot and its generation. Every function rejects a stale id.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -46,7 +46,7 @@ pub(super) enum SlotState {
     CloseSubmitted,
 }
 
-/// State of a slot's multishot receive.
+/// State of a slot's receive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Receive {
     /// Not submitted; may be armed.
@@ -56,6 +56,28 @@ pub(super) enum Receive {
     Cancelling,
     /// Ended by the end of the stream or an error.
     Ended,
+}
+
+/// The receive that follows one that has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NextReceive {
+    /// None: the socket is paused, leaving or closing.
+    None,
+    /// One buffer of the usual size after the other.
+    Usual,
+    /// One large buffer.
+    Large,
+}
+
+impl NextReceive {
+    /// The size of its buffers.
+    pub(super) fn size(self) -> Option<BufferSize> {
+        match self {
+            Self::None => None,
+            Self::Usual => Some(BufferSize::Usual),
+            Self::Large => Some(BufferSize::Large),
+        }
+    }
 }
 
 /// A send that has not completed.
@@ -69,8 +91,7 @@ pub(super) struct Slot {
     pub(super) generation: u32,
     pub(super) state: SlotState,
     pub(super) receive: Receive,
-    /// Whether an ended multishot receive is armed again.
-    pub(super) rearm_receive: bool,
+    pub(super) next_receive: NextReceive,
     pub(super) send: Option<InFlight>,
     /// The sockets with which this one shares its part of the buffers.
     pub(super) group: u64,
@@ -86,7 +107,7 @@ impl Slot {
             generation: 0,
             state: SlotState::Vacant,
             receive: Receive::Idle,
-            rearm_receive: false,
+            next_receive: NextReceive::None,
             send: None,
             group: 0,
             shutdowns: 0,
@@ -161,7 +182,7 @@ impl SlotTable {
             assert!(slot.is_quiet(), "operations of the last socket are submitted");
             slot.state = SlotState::Open;
             slot.receive = Receive::Idle;
-            slot.rearm_receive = true;
+            slot.next_receive = NextReceive::Usual;
             slot.group = 0;
             generation = slot.generation;
         }

@@ -19,6 +19,8 @@ fn with_ring(test: impl AsyncFnOnce(&mut Harness) + Send + 'static) {
         sockets_max: 64,
         buffers: 16,
         buffer_bytes: 512,
+        large_buffers: 4,
+        large_buffer_bytes: 4096,
         submission_entries: 8,
         completion_entries: 128,
     };

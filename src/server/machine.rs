@@ -23,6 +23,8 @@ pub(super) const SHARD_RING: RingConfig = RingConfig {
     completion_entries: 2048,
     buffers: 1024,
     buffer_bytes: 2048,
+    large_buffers: 16,
+    large_buffer_bytes: 32 * 1024,
 };
 
 /// A descriptor limit that allows fewer connections per shard than this is logged as a warning.

@@ -112,5 +112,13 @@ impl Harness {
 }
 
 pub(crate) fn small(sockets_max: u32, buffers: u16) -> RingConfig {
-    RingConfig { sockets_max, buffers, buffer_bytes: 512, submission_entries: 64, completion_entries: 128 }
+    RingConfig {
+        sockets_max,
+        buffers,
+        buffer_bytes: 512,
+        large_buffers: 4,
+        large_buffer_bytes: 4096,
+        submission_entries: 64,
+        completion_entries: 128,
+    }
 }

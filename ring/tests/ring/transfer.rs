@@ -351,3 +351,127 @@ fn socket_of_another_group_has_its_part_of_the_buffers_beside_many_sockets_with_
     let turns = [0, 1].map(|group| turns_until_received(group, 50_000));
     assert!(turns[1] <= 8 && turns[1] * 4 <= turns[0], "turns in the same group and in another: {turns:?}");
 }
+
+/// Bytes that differ from those one buffer earlier or later.
+fn pattern(length: usize) -> Vec<u8> {
+    (0..length).map(|index| (index % 251) as u8).collect()
+}
+
+/// Writes `bytes` to a new connection, on a thread.
+fn write_all(address: std::net::SocketAddr, bytes: Vec<u8>) -> thread::JoinHandle<TcpStream> {
+    thread::spawn(move || {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.write_all(&bytes).unwrap();
+        stream
+    })
+}
+
+#[test]
+fn bytes_are_received_in_order_while_the_size_of_the_buffers_changes() {
+    with_ring(small(16, 16), async |ring, address| {
+        let sent = pattern(2_000_000);
+        let client = write_all(address, sent.clone());
+        let socket = ring.accepted().await;
+        let (mut received, mut large) = (Vec::new(), 0);
+        for number in 0.. {
+            if received.len() == sent.len() {
+                break;
+            }
+            let part = ring
+                .wait(|event| match event {
+                    Event::Received { buffer, .. } => Some(buffer.bytes().to_vec()),
+                    _ => None,
+                })
+                .await;
+            large += usize::from(part.len() > 512);
+            received.extend(part);
+            match number % 7 {
+                0 | 3 => ring.ring.receive_large(socket),
+                2 | 6 => ring.ring.resume_receive(socket),
+                5 => {
+                    ring.ring.pause_receive(socket);
+                    ring.ring.receive_large(socket);
+                }
+                _ => {}
+            }
+        }
+        assert!(received == sent && large > 10, "{large} parts in large buffers");
+        ring.ring.resume_receive(socket);
+        let mut client = client.join().unwrap();
+        client.write_all(b"few bytes").unwrap();
+        assert_eq!(ring.received(socket, 9).await, b"few bytes");
+        assert_eq!(ring.ring.buffers_held(), 0);
+    });
+}
+
+#[test]
+fn paused_socket_is_received_in_large_buffers() {
+    with_ring(small(16, 16), async |ring, address| {
+        let client = write_all(address, pattern(20_000));
+        let socket = ring.accepted().await;
+        ring.ring.pause_receive(socket);
+        ring.ring.receive_large(socket);
+        assert!(ring.received(socket, 20_000).await == pattern(20_000));
+        client.join().unwrap();
+    });
+}
+
+#[test]
+fn each_turn_receives_one_large_buffer_of_a_socket_and_all_sockets_take_turns() {
+    const SOCKETS: usize = 6;
+    const ROUNDS: usize = 60;
+    with_ring(small(16, 16), async |ring, address| {
+        let mut clients = Vec::new();
+        let mut sockets = Vec::new();
+        for _ in 0..SOCKETS {
+            let client = TcpStream::connect(address).unwrap();
+            client.set_nonblocking(true).unwrap();
+            clients.push(client);
+            let socket = ring.accepted().await;
+            ring.ring.receive_large(socket);
+            sockets.push(socket);
+        }
+        ring.idle(Duration::from_millis(20)).await;
+        let mut received = [0; SOCKETS];
+        for _ in 0..ROUNDS {
+            for client in &mut clients {
+                while client.write(&[7; 64 * 1024]).is_ok() {}
+            }
+            ring.ring.turn(&mut ring.events).unwrap();
+            let mut in_turn = [0; SOCKETS];
+            for event in ring.events.drain(..) {
+                if let Event::Received { socket, .. } = event {
+                    in_turn[sockets.iter().position(|known| *known == socket).unwrap()] += 1;
+                }
+            }
+            assert!(in_turn.iter().all(|count| *count <= 1), "buffers of a turn: {in_turn:?}");
+            assert!(in_turn.iter().sum::<usize>() <= 4, "there are four large buffers: {in_turn:?}");
+            received.iter_mut().zip(in_turn).for_each(|(total, count)| *total += count);
+        }
+        let (least, most) = (received.iter().min().unwrap(), received.iter().max().unwrap());
+        assert!(*least > 0 && most - least <= 2, "buffers of each socket: {received:?}");
+    });
+}
+
+#[test]
+fn bytes_of_one_socket_do_not_make_more_buffers_available() {
+    let config = RingConfig { completion_entries: 2048, ..small(16, 1024) };
+    with_ring(config, async move |ring, address| {
+        let sent = pattern(4_000_000);
+        let client = write_all(address, sent.clone());
+        ring.accepted().await;
+        let (mut used, mut length) = (HashSet::new(), 0);
+        while length < sent.len() {
+            let (start, bytes) = ring
+                .wait(|event| match event {
+                    Event::Received { buffer, .. } => Some((buffer.bytes().as_ptr(), buffer.len())),
+                    _ => None,
+                })
+                .await;
+            used.insert(start);
+            length += bytes;
+        }
+        client.join().unwrap();
+        assert_eq!(used.len(), 256, "of 1024 buffers");
+    });
+}
