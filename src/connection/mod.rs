@@ -9,6 +9,7 @@ mod deferred;
 mod http1;
 mod jsonl;
 mod pipeline;
+mod receiving;
 mod wire;
 
 use corelane_ring::{PeerAddress, SocketId};
@@ -19,6 +20,7 @@ pub(crate) use http1::Delivered;
 pub use http1::Requests;
 pub(crate) use jsonl::{JsonLines, JsonLinesHandler, append_message, deliver_line};
 pub use pipeline::{Pipeline, PipelineConfig};
+pub(crate) use receiving::Receiving;
 pub(crate) use wire::Wire;
 
 use crate::{
@@ -103,8 +105,7 @@ pub(crate) struct Connection {
     pub(crate) is_sending: bool,
     /// Listed for flushing at the end of the turn.
     pub(crate) is_dirty: bool,
-    /// Receiving is paused.
-    pub(crate) is_paused: bool,
+    pub(crate) receiving: Receiving,
     /// The peer has closed its sending side.
     pub(crate) peer_closed: bool,
     /// The reply that comes later.
@@ -127,7 +128,7 @@ impl Connection {
             handled: 0,
             is_sending: false,
             is_dirty: false,
-            is_paused: false,
+            receiving: Receiving::Usual,
             peer_closed: false,
             deferred: DeferredReply::default(),
         }
@@ -150,6 +151,14 @@ impl Connection {
             Phase::Idle if self.pending_replies() > 0 => ConnectionState::Handling,
             Phase::Idle => ConnectionState::Idle,
             Phase::Head | Phase::Body { .. } => ConnectionState::Reading,
+        }
+    }
+
+    /// Bytes that were received and not handled.
+    pub(crate) fn input_bytes(&self) -> usize {
+        match &self.json_lines {
+            Some(lines) => lines.framer.buffered_bytes(),
+            None => self.framer.buffered_bytes(),
         }
     }
 
@@ -176,6 +185,11 @@ impl Connection {
         if !self.out.is_empty() {
             self.out.shrink_to_fit();
         }
+    }
+
+    /// Whether bytes are left in the socket.
+    pub(crate) fn is_paused(&self) -> bool {
+        self.receiving == Receiving::Paused
     }
 
     /// Whether requests are handled as they arrive.

@@ -125,7 +125,7 @@ impl Shard {
         let has_used_its_share = connection.handled as usize >= self.limits.requests_per_turn_max
             || connection.out.len() > self.limits.outbox_bytes_max;
         if !keep_alive || is_draining {
-            connection.phase = Phase::Closing { linger: connection.is_paused || is_draining };
+            connection.phase = Phase::Closing { linger: connection.is_paused() || is_draining };
             return;
         }
         connection.phase = Phase::Congested;

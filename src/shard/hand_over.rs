@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     config::Transport,
-    connection::{Phase, Wire},
+    connection::{Phase, Receiving, Wire},
 };
 
 impl Shard {
@@ -112,7 +112,7 @@ impl Shard {
             && connection.phase == Phase::Idle
             && connection.framer.buffered_bytes() == 0
             && connection.out.is_empty()
-            && !(connection.is_dirty || connection.is_paused || connection.peer_closed);
+            && !(connection.is_dirty || connection.receiving != Receiving::Usual || connection.peer_closed);
         if !is_between {
             return;
         }

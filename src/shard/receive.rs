@@ -7,7 +7,7 @@ use corelane_ring::SocketId;
 use super::{Shard, connection_of};
 use crate::{
     config::Limits,
-    connection::{Connection, JsonLines, JsonLinesHandler, Phase, Requests, Wire},
+    connection::{Connection, JsonLines, JsonLinesHandler, Phase, Receiving, Requests, Wire},
     http1::{CONTINUE, Progress},
     jsonl,
     memory::COUNTED_MIN,
@@ -56,8 +56,8 @@ impl Shard {
                 connection.framer.buffered_bytes()
             }
         };
-        if buffered > self.limits.pipelined_bytes_max && !connection.is_paused {
-            connection.is_paused = true;
+        if buffered > self.limits.pipelined_bytes_max && !connection.is_paused() {
+            connection.receiving = Receiving::Paused;
             self.ring.pause_receive(socket);
         }
         self.count_memory(socket);
@@ -89,6 +89,7 @@ impl Shard {
         self.pipeline.dispatcher.observer.set_peer(connection.peer);
         self.pipeline.dispatcher.enter_input(socket);
         let Connection { peer, framer, out, handled, deferred, .. } = connection;
+        let received_bytes = received.as_ref().map_or(0, |(_, length)| *length);
         let limits = &self.limits;
         let began = self.balancer.is_timed().then(Instant::now);
         let mut requests =
@@ -108,7 +109,9 @@ impl Shard {
             Progress::Paused => next.unwrap_or(Phase::Congested),
             // A client that is drained may be sending its next request already.
             Progress::Stopped => Phase::Closing {
-                linger: next == Some(Phase::Closing { linger: true }) || connection.is_paused || is_draining,
+                linger: next == Some(Phase::Closing { linger: true })
+                    || connection.is_paused()
+                    || is_draining,
             },
             Progress::Idle => Phase::Idle,
             Progress::Head => Phase::Head,
@@ -137,11 +140,6 @@ impl Shard {
             connection.deadline =
                 timeout.map_or(Tick::NEVER, |timeout| self.timers.tick_after(self.now, timeout));
         }
-        // Everything held was handled, and more is needed to go on.
-        if connection.is_paused && connection.is_reading() {
-            connection.is_paused = false;
-            self.ring.resume_receive(socket);
-        }
         connection.check_invariants();
         let stages = &mut self.pipeline.dispatcher.stages;
         if stages.is_entered() {
@@ -152,12 +150,15 @@ impl Shard {
         if !std::mem::replace(&mut connection.is_dirty, true) {
             self.dirty.push(socket);
         }
-        let (phase, bytes) = (connection.phase, connection.buffered_bytes());
+        let (phase, bytes, receiving) = (connection.phase, connection.buffered_bytes(), connection.receiving);
         if matches!(phase, Phase::Batch(_)) && connection.deferred.has_rest() {
             self.leave(socket);
         }
         if is_draining && matches!(phase, Phase::Listening(_) | Phase::Attached { .. }) {
             self.end_streams_of(socket);
+        }
+        if bytes >= COUNTED_MIN || receiving != Receiving::Usual {
+            self.choose_buffers(socket, received_bytes);
         }
         if bytes >= COUNTED_MIN || self.pipeline.dispatcher.memory.is_counting() {
             self.count_memory(socket);
@@ -172,6 +173,7 @@ impl Shard {
         if connection.out.capacity() == 0 {
             connection.out = spare.take().unwrap_or_default();
         }
+        let received_bytes = received.as_ref().map_or(0, |(_, length)| *length);
         let peer_closed = connection.peer_closed;
         pipeline.dispatcher.observer.set_peer(connection.peer);
         pipeline.dispatcher.enter_input(socket);
@@ -199,6 +201,25 @@ impl Shard {
         *handled = lines.handled;
         let has_handled = *handled != handled_before;
         self.settle_lines(socket, progress, has_handled);
+        let Some(connection) = connection_of(&mut self.connections, socket) else { return };
+        if connection.receiving != Receiving::Usual || connection.buffered_bytes() >= COUNTED_MIN {
+            self.choose_buffers(socket, received_bytes);
+        }
+    }
+
+    /// Receives further bytes as is best after the last ones were handled.
+    #[cold]
+    fn choose_buffers(&mut self, socket: SocketId, received_bytes: usize) {
+        let Some(connection) = connection_of(&mut self.connections, socket) else { return };
+        let next = connection.receiving.next(connection.phase, connection.input_bytes(), received_bytes);
+        if next == std::mem::replace(&mut connection.receiving, next) {
+            return;
+        }
+        match next {
+            Receiving::Usual => self.ring.resume_receive(socket),
+            Receiving::Large => self.ring.receive_large(socket),
+            Receiving::Paused => self.ring.pause_receive(socket),
+        }
     }
 
     /// Puts a newline-delimited connection into the phase that its input asks for.
@@ -222,10 +243,6 @@ impl Shard {
         let stages = &mut self.pipeline.dispatcher.stages;
         if stages.is_entered() {
             stages.leave(socket, matches!(phase, Phase::Body { .. }), connection.is_sending);
-        }
-        if connection.is_paused && connection.is_reading() {
-            connection.is_paused = false;
-            self.ring.resume_receive(socket);
         }
         // The client of an adopted connection is the parent process, which may take its time. Once the peer has closed its sending
         // side, the deadline is that of `on_lines_ended`.
@@ -255,11 +272,7 @@ fn body_deadline(
     connection: &Connection,
     limits: &Limits,
 ) -> Tick {
-    let received = match &connection.json_lines {
-        Some(lines) => lines.framer.buffered_bytes(),
-        None => connection.framer.buffered_bytes(),
-    };
-    let received = received / limits.body_bytes_per_second_min.max(1);
+    let received = connection.input_bytes() / limits.body_bytes_per_second_min.max(1);
     let earned = Duration::from_secs(u64::try_from(received).unwrap_or(u64::MAX));
     let started = timers.instant(started);
     timers

@@ -9,7 +9,7 @@ use super::{
     slow_send::{Failed, SlowSend, check_interval},
 };
 use crate::{
-    connection::{Phase, append_message},
+    connection::{Phase, Receiving, append_message},
     runtime::Tick,
 };
 
@@ -140,8 +140,9 @@ impl Shard {
         match connection.phase {
             Phase::Closing { linger: true } if !connection.peer_closed => {
                 connection.phase = Phase::Lingering;
-                if std::mem::take(&mut connection.is_paused) {
-                    self.ring.resume_receive(socket);
+                if connection.is_paused() {
+                    connection.receiving = Receiving::Large;
+                    self.ring.receive_large(socket);
                 }
                 connection.deadline = self.timers.tick_after(self.now, self.limits.linger_timeout);
                 self.timers.schedule(socket.index(), connection.deadline);
