@@ -65,6 +65,14 @@ fn half_request(address: SocketAddr) -> Client {
     client
 }
 
+/// Whether bytes of a reply have arrived.
+fn has_reply(client: &Client) -> bool {
+    client.stream.set_nonblocking(true).unwrap();
+    let peeked = client.stream.peek(&mut [0]);
+    client.stream.set_nonblocking(false).unwrap();
+    peeked.is_ok_and(|count| count > 0)
+}
+
 #[test]
 fn half_requests_of_one_client_are_refused_before_memory_runs_out() {
     let server = server("memory-half", "128MiB");
@@ -76,11 +84,12 @@ fn half_requests_of_one_client_are_refused_before_memory_runs_out() {
             client
         })
         .collect();
-    // The budget is 64 MiB, of which one client may use 60.
+    // The budget is 64 MiB, of which one client may use 60, or half while another one uses any: 8 to 16 bodies. Which of them are refused
+    // depends on the order in which their bytes are received.
+    eventually("24 requests are refused", || clients.iter().filter(|client| has_reply(client)).count() >= 24);
     let held = metric(server.admin(), "corelane_buffer_bytes");
-    assert!((40e6..63e6).contains(&held), "{held}");
-    let refused = clients.split_off(20);
-    for mut client in refused {
+    assert!((29e6..63e6).contains(&held), "{held}");
+    for mut client in clients.extract_if(.., |client| has_reply(client)) {
         let reply = client.read();
         assert_eq!((reply.status, reply.header("retry-after")), (503, Some("1")));
         assert!(client.is_closed());
