@@ -14,7 +14,8 @@ use crate::{
 impl Shard {
     /// Whether memory is kept for reuse that is freed if it is not used until the next check.
     pub(super) fn has_spare_memory(&self) -> bool {
-        self.spare.has_excess() || self.pipeline.has_spare_memory()
+        let subscriptions = &self.pipeline.dispatcher.state.subscriptions;
+        self.spare.has_excess() || self.pipeline.has_spare_memory() || subscriptions.has_excess()
     }
 
     /// Frees memory that was not used since the last check, and schedules the next one.
@@ -22,6 +23,7 @@ impl Shard {
     pub(super) fn free_unused_memory(&mut self) {
         self.spare.free_unused();
         self.pipeline.free_unused_memory();
+        self.dispatcher().state.subscriptions.free_unused();
         self.spare_check_at = instant_after(self.now, CHECK_INTERVAL);
     }
 

@@ -329,7 +329,6 @@ impl Shard {
     /// Sleeps until there is work: blocked in the ring, one system call, which stops the executor's tasks too. While tasks
     /// may be alive the shard parks in its executor instead; first briefly in the ring, if no call is in flight.
     async fn sleep(&mut self) -> io::Result<()> {
-        self.dispatcher().state.subscriptions.compact_if_sparse();
         let completions = self.dispatcher().completions();
         let commands = Arc::clone(&self.handle.commands);
         let has_tasks = self.dispatcher().may_have_tasks();

@@ -38,6 +38,8 @@ pub(crate) struct Subscriptions<K> {
     /// Size of the URIs and task ids of all topics, each counted once, for the peer that named it first: subscribers of a topic share
     /// its name.
     byte_shares: Shares,
+    /// The most subscriptions at one time since the last check of the memory.
+    peak: usize,
     /// The topic of those in `free_topics`.
     no_topic: Topic,
 }
@@ -180,6 +182,7 @@ impl<K: Copy> Subscriptions<K> {
             slots: HashMap::default(),
             shares: shares(limits.subscriptions_max),
             byte_shares: shares(limits.subscription_bytes_max),
+            peak: 0,
             no_topic: Topic::list(List::ALL[0]),
         }
     }
@@ -285,6 +288,7 @@ impl<K: Copy> Subscriptions<K> {
         self.shares.add(entry.peer, 1);
         members.push(Member { subscriber: subscriber.0, slot });
         self.slots.insert((subscriber.0, index), slot);
+        self.peak = self.peak.max(self.slots.len());
     }
 
     /// Unsubscribes from a topic.
@@ -342,13 +346,23 @@ impl<K: Copy> Subscriptions<K> {
         }
     }
 
-    /// Frees the memory of a table that was full. It takes milliseconds, so that it is done while the shard has nothing else to do.
-    #[inline]
-    pub(crate) fn compact_if_sparse(&mut self) {
-        let capacity = self.slots.capacity();
-        if capacity > COMPACT_MIN && self.slots.len() < capacity / COMPACT_DIVISOR {
+    /// Whether the table was full, and [`Subscriptions::free_unused`] may free memory of it.
+    pub(crate) fn has_excess(&self) -> bool {
+        self.is_sparse_with(self.slots.len())
+    }
+
+    /// Frees the memory of a table that has been sparse since the last call. That takes milliseconds, and so does growing: a client that
+    /// opens many subscriptions, and closes them, again and again must not cause both each time.
+    pub(crate) fn free_unused(&mut self) {
+        let peak = std::mem::replace(&mut self.peak, self.slots.len());
+        if self.is_sparse_with(peak) {
             self.compact();
         }
+    }
+
+    fn is_sparse_with(&self, subscriptions: usize) -> bool {
+        let capacity = self.slots.capacity();
+        capacity > COMPACT_MIN && subscriptions < capacity / COMPACT_DIVISOR
     }
 
     /// Removes the topics without subscribers, and the capacity of the indexes that is not used.

@@ -132,8 +132,13 @@ fn table_that_was_full_frees_its_memory() {
         subscriptions.subscribe(subscriber, Topic::resource(&uri(number)));
     }
     assert!(subscriptions.slots.capacity() >= MANY && subscriptions.members.capacity() >= MANY);
+    assert!(!subscriptions.has_excess());
     subscriptions.remove(many);
-    subscriptions.compact_if_sparse();
+    subscriptions.free_unused();
+    let capacity = subscriptions.slots.capacity();
+    assert!(capacity >= MANY && subscriptions.has_excess(), "it was full since the last check");
+    subscriptions.free_unused();
+    assert!(!subscriptions.has_excess());
     assert_eq!(subscriptions.check_invariants(), Ok(()));
     assert!(subscriptions.slots.capacity() < MANY / 10 && subscriptions.members.capacity() < MANY / 10);
     assert_eq!(receivers(&mut subscriptions, &uri(MANY - 36)), [1]);
