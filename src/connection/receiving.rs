@@ -2,9 +2,9 @@
 
 use super::Phase;
 
-/// Length of a part of a message from which the rest is received in large buffers, in bytes: a message that was sent at once, and
-/// fits the socket's buffer, is received whole before.
-const LONG_MIN: usize = 64 * 1024;
+/// Length of a part of a message from which the rest is received in large buffers, in bytes. For shorter messages the change takes more
+/// time than it saves.
+const LONG_MIN: usize = 256 * 1024;
 
 /// Number of received bytes from which more are assumed to be left in the socket: half of a large buffer.
 const MANY_BYTES: usize = 16 * 1024;
