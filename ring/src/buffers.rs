@@ -45,10 +45,7 @@ impl BufferSize {
     }
 
     fn id_bit(self) -> u16 {
-        match self {
-            Self::Usual => 0,
-            Self::Large => LARGE_ID,
-        }
+        self.group() * LARGE_ID
     }
 }
 

@@ -11,7 +11,7 @@ use super::{
     event::Event,
     operation::{Kind, Tag},
     ring::Ring,
-    slots::{NextReceive, Receive, SlotState, SocketId},
+    slots::{Receive, SlotState, SocketId},
     sources::Accepting,
 };
 
@@ -33,7 +33,7 @@ impl Ring {
         let Some(slot) = self.slots.open(id) else { return };
         self.hand_overs.remove(&id);
         slot.state = SlotState::Closing;
-        slot.next_receive = NextReceive::None;
+        slot.next_receive = None;
         if slot.is_quiet() {
             self.submit_close(id);
             return;
@@ -150,7 +150,7 @@ impl Ring {
             Some(Tag { kind: Kind::Install | Kind::Connect | Kind::PeerName | Kind::Arrived, .. }) => {}
             Some(Tag { index, generation, .. }) => {
                 if let Some(slot) = self.slots.open(SocketId { index, generation }) {
-                    slot.next_receive = NextReceive::None;
+                    slot.next_receive = None;
                     slot.state = SlotState::Closing;
                 }
             }

@@ -10,11 +10,12 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use io_uring::{opcode, types};
 
 use super::{
+    buffers::BufferSize,
     event::{Arrival, Event},
     hand_overs::{HandOver, RingHandle},
     operation::{Kind, Tag},
     ring::Ring,
-    slots::{ListenerId, NextReceive, Receive, Slot, SlotState, SocketId},
+    slots::{ListenerId, Receive, Slot, SlotState, SocketId},
 };
 
 impl Ring {
@@ -42,7 +43,7 @@ impl Ring {
         let is_leaving = self.hand_overs.contains_key(&id);
         let can_leave = |slot: &&mut Slot| !is_leaving && slot.receive != Receive::Ended;
         let Some(slot) = self.slots.open(id).filter(can_leave) else { return false };
-        slot.next_receive = NextReceive::None;
+        slot.next_receive = None;
         let user_data = Tag::new(Kind::Arrived, listener.0.into(), arrival as u32).user_data();
         self.hand_overs.insert(id, HandOver { to: to.clone(), user_data, closes: false });
         self.cancel_receive(id);
@@ -56,7 +57,7 @@ impl Ring {
         let Some(slot) = self.slots.open(id).filter(|_| self.hand_overs.remove(&id).is_some()) else {
             return false;
         };
-        slot.next_receive = NextReceive::Usual;
+        slot.next_receive = Some(BufferSize::Usual);
         self.arm_receive(id);
         true
     }
@@ -101,7 +102,7 @@ impl Ring {
             self.submit_close(id);
         } else {
             slot.state = SlotState::Open;
-            slot.next_receive = NextReceive::Usual;
+            slot.next_receive = Some(BufferSize::Usual);
             self.arm_receive(id);
         }
     }

@@ -10,7 +10,7 @@ use super::{
     event::{Event, os_error},
     operation::{Kind, Tag},
     ring::Ring,
-    slots::{NextReceive, Receive, SlotState, SocketId},
+    slots::{Receive, SlotState, SocketId},
     starved::Pass,
 };
 
@@ -18,14 +18,14 @@ impl Ring {
     /// Stops receiving, so that the peer's window fills. A few buffers may still be received.
     pub fn pause_receive(&mut self, id: SocketId) {
         let Some(slot) = self.slots.open(id) else { return };
-        slot.next_receive = NextReceive::None;
+        slot.next_receive = None;
         self.cancel_receive(id);
     }
 
     /// Receives again after a pause, or again into buffers of the usual size.
     pub fn resume_receive(&mut self, id: SocketId) {
         let Some(slot) = self.slots.open(id) else { return };
-        slot.next_receive = NextReceive::Usual;
+        slot.next_receive = Some(BufferSize::Usual);
         self.arm_receive(id);
     }
 
@@ -33,7 +33,7 @@ impl Ring {
     /// leaves the buffers of the usual size to others. Before that, a few of these may still be received.
     pub fn receive_large(&mut self, id: SocketId) {
         let Some(slot) = self.slots.open(id) else { return };
-        if std::mem::replace(&mut slot.next_receive, NextReceive::Large) != NextReceive::Large {
+        if slot.next_receive.replace(BufferSize::Large) != Some(BufferSize::Large) {
             self.cancel_receive(id);
             self.arm_receive(id);
         }
@@ -89,7 +89,7 @@ impl Ring {
         let Some(slot) = self.slots.open(id).filter(|slot| slot.receive == Receive::Idle) else {
             return;
         };
-        let Some(size) = slot.next_receive.size() else { return };
+        let Some(size) = slot.next_receive else { return };
         slot.receive = Receive::Armed;
         let descriptor = types::Fixed(id.index);
         let receive = if once || size == BufferSize::Large {
@@ -134,7 +134,7 @@ impl Ring {
                 _ => Receive::Ended,
             };
         }
-        let (next, group) = (slot.next_receive.size(), slot.group);
+        let (next, group) = (slot.next_receive, slot.group);
         let ended = slot.receive == Receive::Ended;
         match (open, result) {
             (false, _) => self.close_if_quiet(id),

@@ -58,28 +58,6 @@ pub(super) enum Receive {
     Ended,
 }
 
-/// The receive that follows one that has ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum NextReceive {
-    /// None: the socket is paused, leaving or closing.
-    None,
-    /// One buffer of the usual size after the other.
-    Usual,
-    /// One large buffer.
-    Large,
-}
-
-impl NextReceive {
-    /// The size of its buffers.
-    pub(super) fn size(self) -> Option<BufferSize> {
-        match self {
-            Self::None => None,
-            Self::Usual => Some(BufferSize::Usual),
-            Self::Large => Some(BufferSize::Large),
-        }
-    }
-}
-
 /// A send that has not completed.
 pub(super) struct InFlight {
     pub(super) buffer: Vec<u8>,
@@ -91,7 +69,8 @@ pub(super) struct Slot {
     pub(super) generation: u32,
     pub(super) state: SlotState,
     pub(super) receive: Receive,
-    pub(super) next_receive: NextReceive,
+    /// The size of the buffers of the receive that follows one that has ended; `None` while the socket is paused, leaving or closing.
+    pub(super) next_receive: Option<BufferSize>,
     pub(super) send: Option<InFlight>,
     /// The sockets with which this one shares its part of the buffers.
     pub(super) group: u64,
@@ -107,7 +86,7 @@ impl Slot {
             generation: 0,
             state: SlotState::Vacant,
             receive: Receive::Idle,
-            next_receive: NextReceive::None,
+            next_receive: None,
             send: None,
             group: 0,
             shutdowns: 0,
@@ -182,7 +161,7 @@ impl SlotTable {
             assert!(slot.is_quiet(), "operations of the last socket are submitted");
             slot.state = SlotState::Open;
             slot.receive = Receive::Idle;
-            slot.next_receive = NextReceive::Usual;
+            slot.next_receive = Some(BufferSize::Usual);
             slot.group = 0;
             generation = slot.generation;
         }

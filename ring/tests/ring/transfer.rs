@@ -3,7 +3,7 @@
 use std::{
     collections::HashSet,
     io::{Read, Write},
-    net::{Shutdown, TcpStream},
+    net::{Shutdown, SocketAddr, TcpStream},
     thread,
     time::{Duration, Instant},
 };
@@ -358,7 +358,7 @@ fn pattern(length: usize) -> Vec<u8> {
 }
 
 /// Writes `bytes` to a new connection, on a thread.
-fn write_all(address: std::net::SocketAddr, bytes: Vec<u8>) -> thread::JoinHandle<TcpStream> {
+fn write_all(address: SocketAddr, bytes: Vec<u8>) -> thread::JoinHandle<TcpStream> {
     thread::spawn(move || {
         let mut stream = TcpStream::connect(address).unwrap();
         stream.write_all(&bytes).unwrap();
