@@ -71,6 +71,11 @@ impl Phase {
         Self::Attached { shard, index, generation }
     }
 
+    /// Whether requests are handled as they arrive.
+    pub(crate) fn is_reading(self) -> bool {
+        matches!(self, Self::Idle | Self::Head | Self::Body { .. })
+    }
+
     /// The stream that is attached to the connection.
     pub(crate) fn stream(self) -> Option<StreamId> {
         match self {
@@ -194,7 +199,7 @@ impl Connection {
 
     /// Whether requests are handled as they arrive.
     pub(crate) fn is_reading(&self) -> bool {
-        matches!(self.phase, Phase::Idle | Phase::Head | Phase::Body { .. })
+        self.phase.is_reading()
     }
 
     /// Whether an event can be written now. Otherwise the subscriber gets the newest one later.

@@ -23,12 +23,11 @@ pub(crate) enum Receiving {
 impl Receiving {
     /// How further bytes are received after `received_bytes` were handled, with `input_bytes` of a message that is not complete.
     pub(crate) fn next(self, phase: Phase, input_bytes: usize, received_bytes: usize) -> Self {
-        let is_reading = matches!(phase, Phase::Idle | Phase::Head | Phase::Body { .. });
         let is_long = matches!(phase, Phase::Body { .. }) && input_bytes >= LONG_MIN;
         match self {
             Self::Usual if is_long => Self::Large,
             // More than the limit of buffered bytes has arrived meanwhile, or is about to.
-            Self::Paused if is_reading => Self::Large,
+            Self::Paused if phase.is_reading() => Self::Large,
             Self::Large if !is_long && received_bytes < MANY_BYTES => Self::Usual,
             unchanged => unchanged,
         }

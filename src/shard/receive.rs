@@ -46,19 +46,12 @@ impl Shard {
     /// Keeps bytes that a connection cannot handle yet. Beyond the limit the rest stays in the socket.
     pub(super) fn hold(&mut self, socket: SocketId, received: &[u8]) {
         let Some(connection) = connection_of(&mut self.connections, socket) else { return };
-        let buffered = match &mut connection.json_lines {
-            Some(lines) => {
-                lines.framer.hold(received);
-                lines.framer.buffered_bytes()
-            }
-            None => {
-                connection.framer.hold(received, || self.pipeline.take_assembly());
-                connection.framer.buffered_bytes()
-            }
-        };
-        if buffered > self.limits.pipelined_bytes_max && !connection.is_paused() {
-            connection.receiving = Receiving::Paused;
-            self.ring.pause_receive(socket);
+        match &mut connection.json_lines {
+            Some(lines) => lines.framer.hold(received),
+            None => connection.framer.hold(received, || self.pipeline.take_assembly()),
+        }
+        if connection.input_bytes() > self.limits.pipelined_bytes_max {
+            self.set_receiving(socket, Receiving::Paused);
         }
         self.count_memory(socket);
     }
@@ -212,10 +205,16 @@ impl Shard {
     fn choose_buffers(&mut self, socket: SocketId, received_bytes: usize) {
         let Some(connection) = connection_of(&mut self.connections, socket) else { return };
         let next = connection.receiving.next(connection.phase, connection.input_bytes(), received_bytes);
-        if next == std::mem::replace(&mut connection.receiving, next) {
+        self.set_receiving(socket, next);
+    }
+
+    /// Sets how the ring receives a connection's bytes.
+    pub(super) fn set_receiving(&mut self, socket: SocketId, receiving: Receiving) {
+        let Some(connection) = connection_of(&mut self.connections, socket) else { return };
+        if receiving == std::mem::replace(&mut connection.receiving, receiving) {
             return;
         }
-        match next {
+        match receiving {
             Receiving::Usual => self.ring.resume_receive(socket),
             Receiving::Large => self.ring.receive_large(socket),
             Receiving::Paused => self.ring.pause_receive(socket),

@@ -140,12 +140,11 @@ impl Shard {
         match connection.phase {
             Phase::Closing { linger: true } if !connection.peer_closed => {
                 connection.phase = Phase::Lingering;
-                if connection.is_paused() {
-                    connection.receiving = Receiving::Large;
-                    self.ring.receive_large(socket);
-                }
                 connection.deadline = self.timers.tick_after(self.now, self.limits.linger_timeout);
                 self.timers.schedule(socket.index(), connection.deadline);
+                if connection.is_paused() {
+                    self.set_receiving(socket, Receiving::Large);
+                }
                 self.ring.shutdown_write(socket);
             }
             Phase::Closing { .. } => self.close(socket),
