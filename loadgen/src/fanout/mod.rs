@@ -45,6 +45,8 @@ pub fn run(job: &Job, context: &RunContext) -> Result<Run, LoadError> {
     corelane_ring::raise_descriptor_limit().map_err(|error| LoadError::Resource(error.to_string()))?;
     let bar = context.progress.bar(&job.workload, plan.warmup + plan.duration);
     bar.connecting(plan.connections);
+    // Before the thread starts: it publishes as soon as its streams are open.
+    let metrics_before = job.monitor.metrics();
     let thread = executor(core, "fan-out")
         .spawn({
             let plan = Arc::clone(&plan);
@@ -59,7 +61,6 @@ pub fn run(job: &Job, context: &RunContext) -> Result<Run, LoadError> {
         .map_err(|error| LoadError::Resource(format!("no thread on core {core}: {error}")))?;
     let began = Instant::now();
     let cpu_before = own_cpu_s();
-    let metrics_before = job.monitor.metrics();
     collector.start_sampling(job);
     let outcome = loop {
         match delivered.recv_timeout(SAMPLE_INTERVAL) {
