@@ -19,7 +19,7 @@ pub const PADDING_BYTES: usize = 64;
 const BUFFERS_STEP: u16 = 256;
 
 /// Size of the buffers into which a socket receives: each has a pool.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum BufferSize {
     /// A request of usual length.
     Usual,
@@ -175,6 +175,11 @@ impl BufferPool {
         self.count
     }
 
+    /// Number of bytes that a buffer receives.
+    pub(super) fn capacity(&self) -> usize {
+        self.stride - PADDING_BYTES
+    }
+
     /// Takes a buffer that the kernel has filled.
     ///
     /// # Panics
@@ -182,7 +187,7 @@ impl BufferPool {
     pub(super) fn take(self: &Rc<Self>, id: u16, length: usize) -> ReceivedBuffer {
         let id = id & !LARGE_ID;
         let is_provided = id < self.provided.get();
-        assert!(is_provided && length <= self.stride - PADDING_BYTES, "{length} bytes in buffer {id}");
+        assert!(is_provided && length <= self.capacity(), "{length} bytes in buffer {id}");
         debug_assert!(!self.set_held(id, true), "buffer {id} is held already");
         self.held.set(self.held.get() + 1);
         ReceivedBuffer { pool: Rc::clone(self), id, length }
@@ -203,7 +208,7 @@ impl BufferPool {
         let tail = self.tail.get();
         let position = usize::from(tail & (self.count - 1));
         let address = self.start_of(id).as_ptr() as u64;
-        let capacity = u32::try_from(self.stride - PADDING_BYTES).unwrap_or(0);
+        let capacity = u32::try_from(self.capacity()).unwrap_or(0);
         // SAFETY: `position < count`, so the offset stays inside the entries.
         let entry = unsafe { self.entries.start.cast::<Entry>().add(position) }.as_ptr();
         // The fields are written individually, without a reference to the entry: the kernel may read the tail in the first one.
@@ -246,6 +251,11 @@ impl ReceivedBuffer {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.length == 0
+    }
+
+    /// Whether the bytes fill the buffer, so that there may be more.
+    pub(super) fn is_full(&self) -> bool {
+        self.length == self.pool.capacity()
     }
 
     /// The received bytes.

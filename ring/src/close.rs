@@ -8,6 +8,7 @@ use std::{
 use io_uring::{opcode, types};
 
 use super::{
+    buffers::BufferSize,
     event::Event,
     operation::{Kind, Tag},
     ring::Ring,
@@ -76,7 +77,8 @@ impl Ring {
                 self.submit_shutdown(id, Kind::ShutdownBoth, libc::SHUT_RDWR);
             }
         } else if slot.receive == Receive::Cancelling {
-            slot.receive = Receive::Armed;
+            // The size decides only for which buffers the socket waits if there are none.
+            slot.receive = Receive::Armed(slot.next_receive.unwrap_or(BufferSize::Usual));
         }
     }
 

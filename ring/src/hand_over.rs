@@ -67,7 +67,7 @@ impl Ring {
         let Some(HandOver { to, user_data, .. }) = self.hand_overs.get(&id) else { return };
         let Some(slot) = self.slots.open(id) else { return };
         match slot.receive {
-            Receive::Armed | Receive::Cancelling => {}
+            Receive::Armed(_) | Receive::Cancelling => {}
             Receive::Ended => self.keep(id, events),
             Receive::Idle if slot.is_quiet() => {
                 slot.state = SlotState::Leaving;

@@ -6,12 +6,12 @@ use io_uring::{cqueue, opcode, squeue, types};
 
 use super::{
     buffer_source::BufferSource,
-    buffers::BufferSize,
+    buffers::{BufferSize, ReceivedBuffer},
     event::{Event, os_error},
     operation::{Kind, Tag},
     ring::Ring,
     slots::{Receive, SlotState, SocketId},
-    starved::Pass,
+    starved::{BUFFERS_PER_RECEIVE, Pass},
 };
 
 impl Ring {
@@ -52,11 +52,11 @@ impl Ring {
         if !self.has_starved() {
             return;
         }
-        for pass in [self.usual.next_pass(), self.large.next_pass()] {
-            let Pass { multishot, once } = pass;
+        for size in [BufferSize::Usual, BufferSize::Large] {
+            let Pass { multishot, once } = self.buffers_of(size).next_pass();
             // In this order, because receives of one buffer may use up what there is.
             for (ids, is_once) in [(multishot, false), (once, true)] {
-                ids.into_iter().for_each(|id| self.arm(id, is_once));
+                ids.into_iter().for_each(|id| self.arm(id, size, is_once));
             }
         }
     }
@@ -81,16 +81,20 @@ impl Ring {
     }
 
     pub(super) fn arm_receive(&mut self, id: SocketId) {
-        self.arm(id, false);
+        if let Some(size) = self.slots.open(id).and_then(|slot| slot.next_receive) {
+            self.arm(id, size, false);
+        }
     }
 
-    /// Submits the next receive of a socket: of one buffer, or of one after the other until none is available.
-    fn arm(&mut self, id: SocketId, once: bool) {
+    /// Submits the next receive of a socket that is not paused: of one buffer, or of one after the other until none is available.
+    fn arm(&mut self, id: SocketId, size: BufferSize, once: bool) {
         let Some(slot) = self.slots.open(id).filter(|slot| slot.receive == Receive::Idle) else {
             return;
         };
-        let Some(size) = slot.next_receive else { return };
-        slot.receive = Receive::Armed;
+        if slot.next_receive.is_none() {
+            return;
+        }
+        slot.receive = Receive::Armed(size);
         let descriptor = types::Fixed(id.index);
         let receive = if once || size == BufferSize::Large {
             let receive = opcode::Recv::new(descriptor, ptr::null_mut(), 0).buf_group(size.group()).build();
@@ -102,7 +106,7 @@ impl Ring {
     }
 
     pub(super) fn cancel_receive(&mut self, id: SocketId) {
-        let Some(slot) = self.slots.get(id).filter(|slot| slot.receive == Receive::Armed) else {
+        let Some(slot) = self.slots.get(id).filter(|slot| matches!(slot.receive, Receive::Armed(_))) else {
             return;
         };
         slot.receive = Receive::Cancelling;
@@ -121,12 +125,18 @@ impl Ring {
         // Taken before any return, because dropping it returns the buffer.
         let buffer = cqueue::buffer_select(flags)
             .map(|buffer| self.buffers_of(BufferSize::of(buffer)).pool.take(buffer, length));
+        let is_full = buffer.as_ref().is_some_and(ReceivedBuffer::is_full);
+        let in_a_row = self.count_received(id);
         let last = !cqueue::more(flags);
         if result > 0 && !self.hand_overs.is_empty() {
             self.keep(id, events);
         }
         let Some(slot) = self.slots.get(id) else { return };
         let open = slot.state == SlotState::Open;
+        let armed = match slot.receive {
+            Receive::Armed(size) => size,
+            Receive::Idle | Receive::Cancelling | Receive::Ended => BufferSize::Usual,
+        };
         if last {
             slot.receive = match -result {
                 0 => Receive::Ended,
@@ -152,19 +162,34 @@ impl Ring {
         if !self.hand_overs.is_empty() {
             self.advance_hand_over(id, events);
         }
-        if let Some(size) = next
-            && (open && last && !ended)
-        {
-            let lacks_buffers = -result == libc::ENOBUFS;
-            if lacks_buffers {
-                self.buffers_of(size).report_lack();
+        let Some(least) = next.filter(|_| open && !ended) else { return };
+        if !last {
+            if in_a_row >= BUFFERS_PER_RECEIVE && self.has_starved() {
+                // The rest of its bytes waits like those of the others.
+                self.cancel_receive(id);
             }
-            // After a receive of one buffer, others may wait for the next one.
-            if result > 0 || lacks_buffers {
-                self.buffers_of(size).starved.push(id, group);
-            } else {
-                self.arm_receive(id);
-            }
+            return;
         }
+        let size = match -result {
+            libc::ENOBUFS => {
+                self.buffers_of(armed).report_lack();
+                armed
+            }
+            // There are more bytes, which take fewer turns in large buffers.
+            libc::ECANCELED => BufferSize::Large,
+            ..0 if is_full => BufferSize::Large,
+            // After a receive of one buffer, others may wait for the next one.
+            ..0 => BufferSize::Usual,
+            _ => return self.arm_receive(id),
+        };
+        self.buffers_of(size.max(least)).starved.push(id, group);
+    }
+
+    /// Counts a buffer of a socket. Returns how many it has received in this turn one after the other.
+    fn count_received(&mut self, id: SocketId) -> usize {
+        let (socket, buffers) = &mut self.last_received;
+        *buffers = if *socket == id { *buffers + 1 } else { 1 };
+        *socket = id;
+        *buffers
     }
 }

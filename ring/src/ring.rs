@@ -51,6 +51,8 @@ pub struct Ring {
     pub(super) backlog: VecDeque<squeue::Entry>,
     pub(super) completions: Vec<(u64, i32, u32)>,
     pub(super) last_batch: usize,
+    /// The socket that received last in this turn, and the number of buffers that it received one after the other.
+    pub(super) last_received: (SocketId, usize),
     /// Whether the last turn left no completion behind.
     pub(super) reaped_all: bool,
     /// Moving average of the sizes of non-empty batches.
@@ -116,6 +118,7 @@ impl Ring {
             backlog: VecDeque::new(),
             completions: Vec::with_capacity(REAP_MANY),
             last_batch: 0,
+            last_received: (SocketId::default(), 0),
             reaped_all: true,
             usual_batch: 0,
             outstanding: 0,
@@ -166,6 +169,7 @@ impl Ring {
         if self.last_batch > 0 {
             self.usual_batch = (self.usual_batch * 3 + self.last_batch) / 4;
         }
+        self.last_received = (SocketId::default(), 0);
         for (user_data, result, flags) in completions.drain(..) {
             self.complete(user_data, result, flags, events);
         }

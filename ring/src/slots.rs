@@ -51,7 +51,8 @@ pub(super) enum SlotState {
 pub(super) enum Receive {
     /// Not submitted; may be armed.
     Idle,
-    Armed,
+    /// Submitted, into buffers of this size.
+    Armed(BufferSize),
     /// Being cancelled, without its final completion.
     Cancelling,
     /// Ended by the end of the stream or an error.
@@ -69,7 +70,8 @@ pub(super) struct Slot {
     pub(super) generation: u32,
     pub(super) state: SlotState,
     pub(super) receive: Receive,
-    /// The size of the buffers of the receive that follows one that has ended; `None` while the socket is paused, leaving or closing.
+    /// The least size of the buffers of the receive that follows one that has ended; `None` while the socket is paused, leaving or
+    /// closing.
     pub(super) next_receive: Option<BufferSize>,
     pub(super) send: Option<InFlight>,
     /// The sockets with which this one shares its part of the buffers.
@@ -218,7 +220,7 @@ mod tests {
         let mut table = SlotTable::new(8);
         let (socket, _) = table.occupy(3);
         table.vacate(socket);
-        table.slots[3].receive = Receive::Armed;
+        table.slots[3].receive = Receive::Armed(BufferSize::Usual);
         table.occupy(3);
     }
 

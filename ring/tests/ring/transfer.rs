@@ -1,7 +1,7 @@
 //! Receiving, sending and closing.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     io::{Read, Write},
     net::{Shutdown, SocketAddr, TcpStream},
     thread,
@@ -450,6 +450,63 @@ fn each_turn_receives_one_large_buffer_of_a_socket_and_all_sockets_take_turns() 
         }
         let (least, most) = (received.iter().min().unwrap(), received.iter().max().unwrap());
         assert!(*least > 0 && most - least <= 2, "buffers of each socket: {received:?}");
+    });
+}
+
+#[test]
+fn rest_of_bytes_that_filled_a_buffer_is_received_in_large_ones() {
+    const CLIENTS: usize = 8;
+    const EACH: usize = 100_000;
+    with_ring(small(16, 16), async |ring, address| {
+        let clients: Vec<_> = (0..CLIENTS).map(|_| write_all(address, pattern(EACH))).collect();
+        let (mut received, mut large) = (0, 0);
+        while received < CLIENTS * EACH {
+            let length = ring
+                .wait(|event| match event {
+                    Event::Received { buffer, .. } => Some(buffer.len()),
+                    _ => None,
+                })
+                .await;
+            received += length;
+            large += if length > 512 { length } else { 0 };
+        }
+        clients.into_iter().for_each(|client| drop(client.join().unwrap()));
+        assert!(large * 2 > received, "{large} of {received} bytes in large buffers");
+    });
+}
+
+#[test]
+fn socket_with_fewer_bytes_than_buffers_takes_turns_with_those_that_wait() {
+    const WAITING: usize = 40;
+    with_ring(small(64, 256), async |ring, address| {
+        let mut clients: Vec<_> = (0..WAITING).map(|_| TcpStream::connect(address).unwrap()).collect();
+        for client in &mut clients {
+            client.set_nonblocking(true).unwrap();
+            ring.accepted().await;
+        }
+        let mut newest = TcpStream::connect(address).unwrap();
+        newest.set_nonblocking(true).unwrap();
+        let socket = ring.accepted().await;
+        let mut received = HashMap::new();
+        for turn in 0..200 {
+            // As many bytes as the sockets take, always.
+            for client in &mut clients {
+                while client.write(&[7; 64 * 1024]).is_ok() {}
+            }
+            // Once the others wait: 80 buffers of the half that are left to those that do not.
+            if turn > 20 {
+                let _ = newest.write(&[7; 40_000]);
+            }
+            ring.ring.turn(&mut ring.events).unwrap();
+            for event in ring.events.drain(..) {
+                if let Event::Received { socket, buffer } = event {
+                    *received.entry(socket).or_insert(0) += buffer.len();
+                }
+            }
+        }
+        let newest = received.remove(&socket).unwrap();
+        let most = *received.values().max().unwrap();
+        assert!(received.len() == WAITING && newest <= most * 4, "{newest} bytes, others {received:?}");
     });
 }
 
