@@ -271,6 +271,13 @@ fn requests_of_few_connections_use_no_more_buffers_than_needed_at_one_time() {
     assert_eq!(buffers_used(300, 1), 300, "more are available once they are needed");
 }
 
+/// Writes as many bytes as the sockets take without blocking.
+fn fill_sockets(clients: &mut [TcpStream]) {
+    for client in clients {
+        while client.write(&[7; 64 * 1024]).is_ok() {}
+    }
+}
+
 #[test]
 fn few_bytes_are_received_soon_beside_many_sockets_with_more_than_all_buffers() {
     const HEAVY: usize = 16;
@@ -286,10 +293,7 @@ fn few_bytes_are_received_soon_beside_many_sockets_with_more_than_all_buffers() 
         for _ in 0..20 {
             light.write_all(b"few bytes").unwrap();
             for turn in 0..1000 {
-                // As many bytes as the sockets take, always.
-                for client in &mut heavy {
-                    while client.write(&[7; 64 * 1024]).is_ok() {}
-                }
+                fill_sockets(&mut heavy);
                 ring.ring.turn(&mut ring.events).unwrap();
                 let received =
                     |event: Event| matches!(event, Event::Received { socket: from, .. } if from == socket);
@@ -321,10 +325,7 @@ fn turns_until_received(group: u64, length: usize) -> usize {
             light.write_all(&vec![1; length]).unwrap();
             let mut left = length;
             for turn in 0..1000 {
-                // As many bytes as the sockets take, always.
-                for client in &mut heavy {
-                    while client.write(&[7; 64 * 1024]).is_ok() {}
-                }
+                fill_sockets(&mut heavy);
                 ring.ring.turn(&mut ring.events).unwrap();
                 for event in ring.events.drain(..) {
                     if let Event::Received { socket: from, buffer } = event
@@ -434,9 +435,7 @@ fn each_turn_receives_one_large_buffer_of_a_socket_and_all_sockets_take_turns() 
         ring.idle(Duration::from_millis(20)).await;
         let mut received = [0; SOCKETS];
         for _ in 0..ROUNDS {
-            for client in &mut clients {
-                while client.write(&[7; 64 * 1024]).is_ok() {}
-            }
+            fill_sockets(&mut clients);
             ring.ring.turn(&mut ring.events).unwrap();
             let mut in_turn = [0; SOCKETS];
             for event in ring.events.drain(..) {
@@ -489,10 +488,7 @@ fn socket_with_fewer_bytes_than_buffers_takes_turns_with_those_that_wait() {
         let socket = ring.accepted().await;
         let mut received = HashMap::new();
         for turn in 0..200 {
-            // As many bytes as the sockets take, always.
-            for client in &mut clients {
-                while client.write(&[7; 64 * 1024]).is_ok() {}
-            }
+            fill_sockets(&mut clients);
             // Once the others wait: 80 buffers of the half that are left to those that do not.
             if turn > 20 {
                 let _ = newest.write(&[7; 40_000]);
