@@ -13,7 +13,7 @@ const LACKING_MIN: usize = 16;
 /// The buffers of one size, and the sockets that wait for them.
 pub(super) struct BufferSource {
     pub(super) pool: Rc<BufferPool>,
-    /// Sockets whose receive ended for lack of buffers, or after one buffer.
+    /// Sockets whose receive ended for lack of buffers, after one buffer, or because others wait.
     pub(super) starved: Starved,
     /// Number of receives that have ended for lack of buffers since the last pass.
     lacking: usize,

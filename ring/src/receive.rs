@@ -10,7 +10,7 @@ use super::{
     event::{Event, os_error},
     operation::{Kind, Tag},
     ring::Ring,
-    slots::{Receive, SlotState, SocketId},
+    slots::{Receive, Slot, SlotState, SocketId},
     starved::{BUFFERS_PER_RECEIVE, Pass},
 };
 
@@ -88,12 +88,8 @@ impl Ring {
 
     /// Submits the next receive of a socket that is not paused: of one buffer, or of one after the other until none is available.
     fn arm(&mut self, id: SocketId, size: BufferSize, once: bool) {
-        let Some(slot) = self.slots.open(id).filter(|slot| slot.receive == Receive::Idle) else {
-            return;
-        };
-        if slot.next_receive.is_none() {
-            return;
-        }
+        let may_arm = |slot: &&mut Slot| slot.receive == Receive::Idle && slot.next_receive.is_some();
+        let Some(slot) = self.slots.open(id).filter(may_arm) else { return };
         slot.receive = Receive::Armed(size);
         let descriptor = types::Fixed(id.index);
         let receive = if once || size == BufferSize::Large {
@@ -185,11 +181,11 @@ impl Ring {
         self.buffers_of(size.max(least)).starved.push(id, group);
     }
 
-    /// Counts a buffer of a socket. Returns how many it has received in this turn one after the other.
+    /// Counts a completion of a socket's receive. Returns how many there were in this turn one after the other.
     fn count_received(&mut self, id: SocketId) -> usize {
-        let (socket, buffers) = &mut self.last_received;
-        *buffers = if *socket == id { *buffers + 1 } else { 1 };
+        let (socket, completions) = &mut self.last_received;
+        *completions = if *socket == id { *completions + 1 } else { 1 };
         *socket = id;
-        *buffers
+        *completions
     }
 }

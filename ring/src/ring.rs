@@ -51,7 +51,7 @@ pub struct Ring {
     pub(super) backlog: VecDeque<squeue::Entry>,
     pub(super) completions: Vec<(u64, i32, u32)>,
     pub(super) last_batch: usize,
-    /// The socket that received last in this turn, and the number of buffers that it received one after the other.
+    /// The socket whose receive completed last in this turn, and the number of its completions one after the other.
     pub(super) last_received: (SocketId, usize),
     /// Whether the last turn left no completion behind.
     pub(super) reaped_all: bool,
