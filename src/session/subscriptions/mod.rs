@@ -7,9 +7,10 @@ pub(super) mod inspect;
 mod tests;
 mod topic_index;
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use foldhash::fast::RandomState;
+use hashbrown::HashMap;
 use topic_index::TopicIndex;
 
 use crate::{
@@ -44,7 +45,8 @@ pub(crate) struct Subscriptions<K> {
     no_topic: Topic,
 }
 
-/// Capacity from which the table is compacted when it has become sparse, and the part of the capacity in use below which it is.
+/// Number of allocated entries from which the table is compacted when it has become sparse, and the part of them in use below which
+/// it is.
 const COMPACT_MIN: usize = 16_384;
 const COMPACT_DIVISOR: usize = 8;
 
@@ -361,8 +363,9 @@ impl<K: Copy> Subscriptions<K> {
     }
 
     fn is_sparse_with(&self, subscriptions: usize) -> bool {
-        let capacity = self.slots.capacity();
-        capacity > COMPACT_MIN && subscriptions < capacity / COMPACT_DIVISOR
+        // Not its capacity, which excludes the entries that were removed among full groups: that of a table which was full can be zero.
+        let entries = self.slots.allocation_size() / size_of::<((u32, u32), u32)>();
+        entries > COMPACT_MIN && subscriptions < entries / COMPACT_DIVISOR
     }
 
     /// Removes the topics without subscribers, and the capacity of the indexes that is not used.
