@@ -191,16 +191,16 @@ pub(crate) fn lines_unwritten() -> u64 {
 }
 
 /// Writer of the log's thread: escapes each line ([`escape`]), and reports the number of lost lines before the next line. Lines are
-/// lost if the queue is full, and if stderr is full or closed.
+/// lost if the queue is full, and if stderr is full or closed. A report is queued like any other line, so that it has the same format;
+/// one that is dropped is repeated, and contains the total since the start for that reason.
 #[cfg(feature = "cli")]
 struct LineWriter<W> {
     inner: W,
     format: LogFormat,
     dropped: Arc<OnceLock<ErrorCounter>>,
-    /// Number of dropped lines that have been reported.
-    reported: usize,
-    /// Number of unwritten lines that have not been reported.
+    dropped_reported: usize,
     unwritten: u64,
+    unwritten_reported: u64,
     /// Whether the last line was written in part.
     is_torn: bool,
 }
@@ -208,7 +208,39 @@ struct LineWriter<W> {
 #[cfg(feature = "cli")]
 impl<W: Write> LineWriter<W> {
     fn new(inner: W, format: LogFormat, dropped: Arc<OnceLock<ErrorCounter>>) -> Self {
-        Self { inner, format, dropped, reported: 0, unwritten: 0, is_torn: false }
+        Self {
+            inner,
+            format,
+            dropped,
+            dropped_reported: 0,
+            unwritten: 0,
+            unwritten_reported: 0,
+            is_torn: false,
+        }
+    }
+
+    /// Number of lines that were dropped because the queue was full, reports included.
+    fn dropped_lines(&self) -> usize {
+        self.dropped.get().map_or(0, ErrorCounter::dropped_lines)
+    }
+
+    fn report_dropped_lines(&mut self) {
+        let total = self.dropped_lines();
+        if total > self.dropped_reported {
+            warn!(total, "log lines were dropped: stderr is read too slowly");
+            // If the report was dropped too, the total has grown.
+            self.dropped_reported = total;
+        }
+    }
+
+    fn report_unwritten_lines(&mut self) {
+        if self.unwritten > self.unwritten_reported {
+            let dropped = self.dropped_lines();
+            warn!(total = self.unwritten, "log lines were lost: stderr was full or closed");
+            if self.dropped_lines() == dropped {
+                self.unwritten_reported = self.unwritten;
+            }
+        }
     }
 
     /// Writes a whole line, behind the end of one that was written in part.
@@ -237,28 +269,17 @@ impl<W: Write> LineWriter<W> {
 impl<W: Write> Write for LineWriter<W> {
     /// Writes one whole line, which is how the subscriber and the queue pass it on.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let dropped = self.dropped.get().map_or(0, ErrorCounter::dropped_lines);
-        if dropped > self.reported {
-            // Queued like any other line, so that it has the same format.
-            warn!(lines = dropped - self.reported, "log lines were dropped: stderr is read too slowly");
-            self.reported = dropped;
-        }
+        self.report_dropped_lines();
         let written = match escape(line, self.format) {
             Cow::Borrowed(line) => self.write_line(line),
             Cow::Owned(escaped) => self.write_line(&escaped),
         };
-        match written {
-            Ok(()) if self.unwritten > 0 => {
-                let lines = std::mem::take(&mut self.unwritten);
-                warn!(lines, "log lines were lost: stderr was full or closed");
-            }
-            Ok(()) => {}
-            Err(error) => {
-                self.unwritten += 1;
-                UNWRITTEN.fetch_add(1, Ordering::Relaxed);
-                return Err(error);
-            }
+        if let Err(error) = written {
+            self.unwritten += 1;
+            UNWRITTEN.fetch_add(1, Ordering::Relaxed);
+            return Err(error);
         }
+        self.report_unwritten_lines();
         Ok(line.len())
     }
 
@@ -474,10 +495,10 @@ mod tests {
         assert_eq!(writer.write(b"first\n").unwrap(), 6);
         assert_eq!(writer.write(b"second\n").unwrap_err().kind(), io::ErrorKind::StorageFull);
         assert_eq!(writer.write(b"third\n").unwrap_err().kind(), io::ErrorKind::StorageFull);
-        assert_eq!((lines_unwritten() - before, writer.unwritten), (2, 2));
+        assert_eq!((lines_unwritten() - before, writer.unwritten, writer.unwritten_reported), (2, 2, 0));
         room.set(100);
         assert_eq!(writer.write(b"fourth\n").unwrap(), 7);
-        assert_eq!(writer.unwritten, 0, "they have been reported");
+        assert_eq!((writer.unwritten, writer.unwritten_reported), (2, 2));
         assert_eq!(String::from_utf8(writer.inner.text).unwrap(), "first\nsec\nfourth\n");
     }
 
@@ -506,29 +527,38 @@ mod tests {
         let inner = Stuck { go: going, out };
         let writer = LineWriter::new(inner, LogFormat::Text, dropped.clone());
         let (queue, guard) = NonBlockingBuilder::default().buffered_lines_limit(4).lossy(true).finish(writer);
-        dropped.set(queue.error_counter()).unwrap();
+        let counter = queue.error_counter();
+        dropped.set(counter.clone()).unwrap();
         let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(queue).finish();
         // Global, because the writer's thread logs too. No other test of this process logs.
         tracing::subscriber::set_global_default(subscriber).unwrap();
         let before = Instant::now();
-        for number in 0..100 {
-            tracing::info!(number, "line");
-        }
+        let log = || (0..100).for_each(|number| tracing::info!(number, "line"));
+        log();
         assert!(before.elapsed() < Duration::from_secs(5));
+        assert!(counter.dropped_lines() >= 95, "the queue and the writer have 5");
         drop(go);
-        // If the writer has begun before the last line was logged, it reports the dropped lines in several parts.
-        let (mut lines, mut dropped) = (0, 0);
-        while lines + dropped < 100 {
-            assert!(before.elapsed() < Duration::from_secs(20), "{lines} lines and {dropped} dropped ones");
+        // Reports are dropped among these.
+        thread::scope(|scope| (0..4).for_each(|_| drop(scope.spawn(log))));
+        let (mut lines, mut reported) = (0, 0);
+        while reported < counter.dropped_lines() {
+            let all = counter.dropped_lines();
+            assert!(
+                before.elapsed() < Duration::from_secs(20),
+                "{reported} of {all} dropped lines were reported"
+            );
             tracing::info!("another line");
             while let Ok(line) = written.recv_timeout(Duration::from_millis(50)) {
                 lines += usize::from(line.contains("line number="));
-                let reported = line.split("lines=").nth(1).and_then(|rest| rest.trim().parse::<usize>().ok());
-                assert_eq!(reported.is_some(), line.contains("lines were dropped"), "{line}");
-                dropped += reported.unwrap_or(0);
+                let total = line.split("total=").nth(1).and_then(|rest| rest.trim().parse::<usize>().ok());
+                assert_eq!(total.is_some(), line.contains("lines were dropped"), "{line}");
+                reported = total.unwrap_or(reported);
             }
         }
-        assert!(lines >= 4 && dropped > 0, "{lines} lines and {dropped} dropped ones");
+        assert!(
+            (4..405).contains(&lines) && lines + reported >= 500,
+            "{lines} lines and {reported} dropped ones"
+        );
         drop(guard);
     }
 }
