@@ -1,6 +1,6 @@
 //! `memory_pressure`: a client sends bodies of 3.9 MB without their ends, until the server holds all the memory that it may.
 //!
-//! `memory_max` of the server is 256 MiB.
+//! `memory_max` of the server is 256 MiB, and its timeouts are longer than the time in which it answers all requests but one.
 //!
 //! - Right refusal: status 503 to requests of the client that holds its share. Requests that were admitted before are answered when their
 //!   ends arrive; where the memory for a reply is missing too, the connection is closed and counted.
@@ -28,7 +28,11 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(super) fn fault() -> Fault {
     Fault {
-        settings: &[("server", "memory_max", "\"256MiB\"")],
+        settings: &[
+            ("server", "memory_max", "\"256MiB\""),
+            ("limits", "body_timeout", "\"10min\""),
+            ("limits", "body_total_timeout", "\"10min\""),
+        ],
         ..Fault::new("memory_pressure", "60 requests of 3.9 MB without their ends, of one client", inject)
     }
 }
