@@ -248,6 +248,25 @@ fn idle_connection_is_closed() {
 }
 
 #[test]
+fn many_small_values_that_are_validated_off_the_shard_are_counted_by_their_copy() {
+    let schema = json!({"type": "object", "properties": {"list": {"items": {"multipleOf": 3}}}});
+    let count = Tool::new("count")
+        .input_schema::<Value>(schema)
+        .run(|arguments: Value, _| arguments["list"].as_array().map_or(0, Vec::len).to_string());
+    let limits = Limits { calls_bytes_max: 64 * 1024, validation_inline_work_max: 1000, ..Limits::default() };
+    let config =
+        Config { listen: vec!["127.0.0.1:0".parse().unwrap()], shards: Some(1), limits, ..Config::default() };
+    let running = Server::builder("test", "0").tool(count).build().start(&config).unwrap();
+    let mut client = Client::connect(running.addresses()[0]);
+    assert_eq!(client.call("count", json!({"list": vec![3; 2000]}))["content"][0]["text"], "2000");
+    // 10 KB of text, of which a copy takes 120 KB.
+    let params = json!({"name": "count", "arguments": {"list": vec![3; 5000]}});
+    let body = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}).to_string();
+    assert_eq!(client.post("", body).json()["error"]["code"], -32000);
+    end(running);
+}
+
+#[test]
 fn calls_of_a_batch_count_their_part_of_its_bytes() {
     let slow = Tool::new("slow").input_schema(json!({"type": "object"})).run_blocking(|_: Value, _| {
         thread::sleep(Duration::from_secs(2));

@@ -97,8 +97,9 @@ pub struct Limits {
     pub outbox_bytes_max: usize,
     /// Calls in flight on one shard. Beyond it: a call is answered "busy". Change: restart.
     pub calls_in_flight_max: usize,
-    /// Bytes of the requests of a shard's calls in flight, of those that have at least 16 KiB: their arguments are copied. Beyond it: a
-    /// call is answered "busy". At most an eighth of a shard's part of `server.memory_max`. Change: restart.
+    /// Bytes of the requests of a shard's calls in flight, of those that have at least 16 KiB: their arguments are copied. A copy for the
+    /// blocking pool, which validates large arguments, takes 24 bytes for each value in addition. Beyond it: a call is answered "busy".
+    /// At most an eighth of a shard's part of `server.memory_max`. Change: restart.
     #[serde(deserialize_with = "super::size::deserialize")]
     pub calls_bytes_max: usize,
     /// Bytes that the connections of a shard hold in buffers, of those that hold at least 16 KiB: parts of requests, replies that

@@ -48,13 +48,14 @@ use in_flight::InFlightCalls;
 use pending::PendingCall;
 use slots::{free_unused, insert_call, start_use};
 use stage_clock::StageClock;
+use suspended::StoredDocument;
 use turn_budget::LONG_BYTES;
 pub(crate) use turn_budget::{EventBudget, TurnBudget};
 
 use crate::{
     call::{Callable, Caller, Kind, Reply, RequestContext, Revision},
     config::Limits,
-    json::{Decoder, Node},
+    json::{Decoder, Digits, Node, OwnedDocument, Places},
     jsonrpc::{ErrorCode, Id, OwnedId, Rewritten, needs_text},
     mcp::{
         self, Affinity, Call, CallAnswers, ErrorKind, Handshake, InvalidArguments, Outcome, RouterContext,
@@ -250,28 +251,26 @@ impl Dispatcher {
             // Decoding changes the text.
             self.batch_text = batch_rest::elements(padded.get(..length).unwrap_or_default());
         }
-        let (dispatched, rewritten) = match decoder.decode(&mut *padded, length) {
-            Ok(document) => match self.dispatch_message(source, document.root(), part, out) {
-                Ok(disposition) if self.without_document.is_empty() => return disposition,
-                dispatched => (dispatched, Rewritten::new(document.root())),
-            },
+        let document = match decoder.decode(&mut *padded, length) {
+            Ok(document) => document,
             Err(rejected) => {
                 return self.reject(mcp::write_decode_error(out, &rejected, self.limits.id_bytes_max));
             }
         };
-        let original = padded.get(..length).unwrap_or_default();
-        match dispatched {
-            Ok(disposition) => {
-                self.store_document(rewritten.finish(original));
-                disposition
-            }
+        let dispatched = match self.dispatch_message(source, document.root(), part, out) {
+            Ok(disposition) if self.without_document.is_empty() => return disposition,
             Err(Suspension::NeedsText) => {
-                self.dispatch_rewritten(decoder, source, (rewritten, original), part, out)
+                let rewritten = Rewritten::new(document.root());
+                drop(document);
+                let rewritten = rewritten.finish(padded.get(..length).unwrap_or_default());
+                return self.dispatch_rewritten(decoder, source, rewritten, part, out);
             }
-            Err(Suspension::Validation(ticket)) => {
-                self.validate_off_shard(ticket, rewritten.finish(original), out)
-            }
-        }
+            dispatched => dispatched,
+        };
+        let (copy, places) = (OwnedDocument::copy_of(document.root()), Places::of(document.root()));
+        drop(document);
+        let digits = places.find(padded.get(..length).unwrap_or_default());
+        self.store(dispatched, copy, digits, out)
     }
 
     /// As [`Self::dispatch_document`], with the text of every number.
@@ -280,33 +279,43 @@ impl Dispatcher {
         &mut self,
         decoder: &mut Decoder,
         source: &mut Source<'_>,
-        (rewritten, original): (Rewritten, &[u8]),
+        (mut padded, length, digits): (Vec<u8>, usize, Digits),
         part: Part,
         out: &mut Vec<u8>,
     ) -> Disposition {
-        let (padded, length, digits) = rewritten.finish(original);
         self.request_bytes = length;
-        let mut decoded = padded.clone();
-        let dispatched = match decoder.decode(&mut decoded, length) {
-            Ok(document) => {
-                let root = document.root();
-                let _installed = digits.clone().install(root);
-                self.dispatch_message(source, root, part, out)
-            }
+        let document = match decoder.decode(&mut padded, length) {
+            Ok(document) => document,
             Err(rejected) => {
                 return self.reject(mcp::write_decode_error(out, &rejected, self.limits.id_bytes_max));
             }
         };
+        let root = document.root();
+        let installed = digits.clone().install(root);
+        let dispatched = self.dispatch_message(source, root, part, out);
+        drop(installed);
+        match dispatched {
+            Ok(disposition) if self.without_document.is_empty() => disposition,
+            dispatched => self.store(dispatched, OwnedDocument::copy_of(root), digits, out),
+        }
+    }
+
+    /// Stores a copy of a document in the calls that need it: one whose arguments are validated off the shard, or those that wait.
+    #[cold]
+    fn store(
+        &mut self,
+        dispatched: Result<Disposition, Suspension>,
+        copy: OwnedDocument,
+        digits: Digits,
+        out: &mut Vec<u8>,
+    ) -> Disposition {
+        let stored = StoredDocument { document: Arc::new(copy), digits };
         match dispatched {
             Ok(disposition) => {
-                if !self.without_document.is_empty() {
-                    self.store_document((padded, length, digits));
-                }
+                self.store_document(&stored);
                 disposition
             }
-            Err(Suspension::Validation(ticket)) => {
-                self.validate_off_shard(ticket, (padded, length, digits), out)
-            }
+            Err(Suspension::Validation(ticket)) => self.validate_off_shard(ticket, stored, out),
             // A rewritten document contains the text of every number.
             Err(Suspension::NeedsText) => Disposition::NoReply,
         }

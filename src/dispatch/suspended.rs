@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use crate::{
     call::{CallDetails, Capabilities},
     http1::RequestHead,
-    json::Digits,
+    json::{Digits, OwnedDocument},
     mcp::InvalidArguments,
     schema::Validator,
 };
@@ -17,14 +17,19 @@ pub(super) struct SuspendedCall {
     pub(super) schema: Validator,
     /// A copy of the head of the HTTP request.
     pub(super) head: Option<(RequestHead, Vec<u8>)>,
-    /// The document, and the padding of a decoder behind its first `length` bytes. Calls of one batch share it.
-    pub(super) document: Arc<Vec<u8>>,
-    pub(super) length: usize,
+    /// `None` while it is being dispatched. Calls of one batch share it.
+    pub(super) document: Option<StoredDocument>,
     /// The position of the call in a batch.
     pub(super) position: Option<usize>,
-    pub(super) digits: Option<Digits>,
     pub(super) result: ValidationResult,
 }
 
 /// The result of a validation, with the text of the answer if the arguments are invalid. Written once, on the pool.
 pub(super) type ValidationResult = Arc<OnceLock<Result<(), (InvalidArguments, String)>>>;
+
+/// A document whose bytes are no longer there, with the digits of its wide numbers.
+#[derive(Clone)]
+pub(super) struct StoredDocument {
+    pub(super) document: Arc<OwnedDocument>,
+    pub(super) digits: Digits,
+}

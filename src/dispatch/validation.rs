@@ -1,19 +1,19 @@
 //! Validation of the arguments of calls: on the shard if it takes little work, else on the blocking pool, while the shard serves other
 //! connections. The work is computed before ([`Validator::work`]).
 //!
-//! The call has a slot and a pending reply like any other. The receive buffer is reused, so the call holds a copy of the document.
-//! After validation, the document is decoded again on the shard and the handler runs.
+//! The call has a slot and a pending reply like any other. The receive buffer is reused, so the call holds a copy of the document,
+//! which the pool and then the handler read.
 
 use std::sync::Arc;
 
 use super::{
     Dispatcher, Disposition, Source, Suspension,
     slots::insert_call,
-    suspended::{SuspendedCall, ValidationResult},
+    suspended::{StoredDocument, SuspendedCall, ValidationResult},
 };
 use crate::{
     call::{CallDetails, Caller, ClientChannel, Headers, Reply, RequestContext},
-    json::{Decoder, Digits, Node},
+    json::{Node, OwnedDocument},
     mcp::{self, Call, ErrorKind, InvalidArguments, RpcMethod},
     peer::{NoRoom, PeerKey},
     runtime::{Started, Ticket},
@@ -124,14 +124,12 @@ impl Dispatcher {
             details: call.details.take(),
             schema,
             head: source.headers().map(|Headers { head, bytes }| (*head, bytes.to_vec())),
-            document: Arc::default(),
-            length: 0,
+            document: None,
             position: None,
-            digits: None,
             result: ValidationResult::default(),
         };
         let (id, received) = (call.id.to_owned(), (self.observer.turn_began(), self.handling));
-        let about = (id, self.request_bytes);
+        let about = (id, self.request_bytes + OwnedDocument::tape_bytes(call.input));
         insert_call(&mut self.calls, call, source, about, received, Some(Box::new(suspended)))
     }
 
@@ -139,36 +137,30 @@ impl Dispatcher {
     pub(super) fn validate_off_shard(
         &mut self,
         ticket: Ticket,
-        (document, length, digits): (Vec<u8>, usize, Digits),
+        stored: StoredDocument,
         out: &mut Vec<u8>,
     ) -> Disposition {
-        let limits = self.limits;
+        let work_max = self.limits.validation_work_max as u64;
         let Some(call) = self.calls.get_mut(ticket) else { return Disposition::NoReply };
         let (revision, peer) = (call.revision, PeerKey::new(call.peer));
         let Some(suspended) = &mut call.suspended else { return Disposition::NoReply };
         let (schema, result) = (suspended.schema.clone(), Arc::clone(&suspended.result));
-        let mut copy = document.clone();
-        (suspended.document, suspended.length) = (Arc::new(document), length);
-        suspended.digits = Some(digits);
+        let document = Arc::clone(&stored.document);
+        suspended.document = Some(stored);
         let capabilities = suspended.capabilities;
-        let backend = self.handling.flags.json_backend();
         let compiles_again = self.count_validation();
         let validate = move || {
             let again = if compiles_again { schema.compiled_again() } else { None };
             let schema = again.unwrap_or(schema);
-            let mut decoder = Decoder::new(&limits);
-            decoder.set_backend(backend);
-            if let Ok(document) = decoder.decode(&mut copy, length) {
-                let input = arguments(document.root());
-                let invalid = match schema.work(input, limits.validation_work_max as u64) {
-                    Some(_) => InvalidArguments::of(schema.validate(input)),
-                    None => Some(InvalidArguments::BudgetExceeded),
-                };
-                let _ = result.set(match invalid {
-                    None => Ok(()),
-                    Some(invalid) => Err((invalid, mcp::invalid_arguments_text(&schema, input, invalid))),
-                });
-            }
+            let input = arguments(document.root());
+            let invalid = match schema.work(input, work_max) {
+                Some(_) => InvalidArguments::of(schema.validate(input)),
+                None => Some(InvalidArguments::BudgetExceeded),
+            };
+            let _ = result.set(match invalid {
+                None => Ok(()),
+                Some(invalid) => Err((invalid, mcp::invalid_arguments_text(&schema, input, invalid))),
+            });
             Reply::default()
         };
         let reason = match self.runner.submit(ticket, peer, validate) {
@@ -187,9 +179,7 @@ impl Dispatcher {
 
     /// Resumes a call after validation: runs its handler, or replies with the violations.
     pub(super) fn resume_suspended(&mut self, ticket: Ticket, suspended: SuspendedCall) {
-        let SuspendedCall { capabilities, details, head, document, length, position, digits, result, .. } =
-            suspended;
-        let mut document = Arc::unwrap_or_clone(document);
+        let SuspendedCall { capabilities, details, head, document, position, result, .. } = suspended;
         let result = result.get().cloned();
         if let Some(Err((invalid, text))) = result {
             let Some((call, _)) = self.calls.take(ticket) else { return };
@@ -205,19 +195,17 @@ impl Dispatcher {
             self.reply(ticket, call.reply_to, status, &out);
             return;
         }
-        let mut decoder = Decoder::new(&self.limits);
-        decoder.set_backend(self.handling.flags.json_backend());
-        // There is a result if the pool could decode the document.
-        let decoded = result.is_some().then(|| decoder.decode_again(&mut document, length)).flatten();
-        let Some((decoded, call)) = decoded.zip(self.calls.get(ticket)) else {
+        // There is a result unless the validation panicked.
+        let document = document.filter(|_| result.is_some());
+        let Some((StoredDocument { document, digits }, call)) = document.zip(self.calls.get(ticket)) else {
             let call = self.calls.take(ticket);
             if let Some((call, _)) = call {
                 self.finish_call(ticket, &call, None, Err(ErrorKind::ToolPanicked));
             }
             return;
         };
-        let _installed = digits.map(|digits| digits.install(decoded.root()));
-        let root = decoded.root();
+        let root = document.root();
+        let _installed = digits.install(root);
         let message = position.and_then(|position| root.elements()?.nth(position)).unwrap_or(root);
         let callable = Arc::clone(&call.callable);
         let request = RequestContext {

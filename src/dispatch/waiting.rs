@@ -8,12 +8,13 @@ use std::sync::Arc;
 use corelane_ring::SocketId;
 
 use super::{
-    Dispatcher, Disposition, Source, Suspension, in_flight::InFlightCalls, pending::PendingCall,
-    suspended::SuspendedCall,
+    Dispatcher, Disposition, Source, Suspension,
+    in_flight::InFlightCalls,
+    pending::PendingCall,
+    suspended::{StoredDocument, SuspendedCall},
 };
 use crate::{
     call::{CallDetails, ClientChannel, Kind},
-    json::Digits,
     mcp::Call,
     policy::Flag,
     runtime::Ticket,
@@ -82,12 +83,10 @@ impl Dispatcher {
 
     /// Stores the document that is being dispatched in the calls that wait since.
     #[cold]
-    pub(super) fn store_document(&mut self, (document, length, digits): (Vec<u8>, usize, Digits)) {
-        let document = Arc::new(document);
+    pub(super) fn store_document(&mut self, document: &StoredDocument) {
         for ticket in std::mem::take(&mut self.without_document) {
             if let Some(suspended) = self.calls.get_mut(ticket).and_then(|call| call.suspended.as_mut()) {
-                (suspended.document, suspended.length) = (Arc::clone(&document), length);
-                suspended.digits = Some(digits.clone());
+                suspended.document = Some(document.clone());
             }
         }
     }

@@ -180,16 +180,6 @@ impl Decoder {
         }
     }
 
-    /// Decodes a document that was accepted before, within the same limits, without checking them again. `None` if it cannot be parsed.
-    pub fn decode_again<'decoder, 'input>(
-        &'decoder mut self,
-        padded: &'input mut [u8],
-        length: usize,
-    ) -> Option<Document<'decoder, 'input>> {
-        let (document, filled) = self.parse(padded, length);
-        filled.is_ok().then_some(document)
-    }
-
     #[inline(always)]
     fn parse<'decoder, 'input>(
         &'decoder mut self,
@@ -516,16 +506,6 @@ pub(crate) mod tests {
             let (mut bytes, length) = padded(text);
             let refused = decoder.decode(&mut bytes, length).err().unwrap();
             assert_eq!(refused.root().is_some_and(Node::is_object), is_readable, "{text}");
-        }
-    }
-
-    #[test]
-    fn accepted_document_is_not_checked_again() {
-        let mut decoder = small();
-        for (text, is_parsed) in [(r#"{"abcde":1,"abcde":2}"#, true), ("{", false), ("[]", true)] {
-            let (mut bytes, length) = padded(text);
-            let again = decoder.decode_again(&mut bytes, length);
-            assert_eq!(again.is_some_and(|document| !document.root().is_null()), is_parsed, "{text}");
         }
     }
 
