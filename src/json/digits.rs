@@ -106,6 +106,9 @@ impl Places {
     #[must_use]
     pub fn of(root: Node<'_>) -> Self {
         let mut places = Self { strings: Vec::new(), numbers: 0, wide: Vec::new() };
+        if !root.tape().iter().any(|node| number(node) == Some(true)) {
+            return places;
+        }
         for node in root.tape() {
             if let tape::Node::String(text) = node {
                 places.strings.push(text.as_ptr().addr());
@@ -170,6 +173,9 @@ impl Digits {
         let numbers = root.tape().iter().enumerate().filter(|(_, node)| number(node).is_some());
         let mut known = Vec::with_capacity(self.0.len());
         for (position, (index, _)) in numbers.enumerate() {
+            if self.0.is_empty() {
+                break;
+            }
             if self.0.last().is_some_and(|(wide, _)| *wide == position)
                 && let Some((_, digits)) = self.0.pop()
             {
