@@ -1,6 +1,7 @@
 //! `connection_leak`: a client opens 150 connections, sends a request on each and closes none, against a limit of 100.
 //!
 //! `connections_max` of the server is 100, and `head_timeout` and `keep_alive_timeout` are 1 s. The bystander has 32 connections.
+//! `connections_reserve` is as many as the client opens: on a busy machine all may arrive before the server stops accepting.
 //!
 //! - Right refusal: the server stops accepting, with reason `connections_max`; further connections wait in the kernel until a tenth has
 //!   been closed as idle, and are then served.
@@ -27,6 +28,7 @@ pub(super) fn fault() -> Fault {
     Fault {
         settings: &[
             ("limits", "connections_max", "100"),
+            ("limits", "connections_reserve", "150"),
             ("limits", "head_timeout", "\"1s\""),
             ("limits", "keep_alive_timeout", "\"1s\""),
         ],
