@@ -199,7 +199,6 @@ struct LineWriter<W> {
     format: LogFormat,
     dropped: Arc<OnceLock<ErrorCounter>>,
     dropped_reported: usize,
-    unwritten: u64,
     unwritten_reported: u64,
     /// Whether the last line was written in part.
     is_torn: bool,
@@ -208,15 +207,7 @@ struct LineWriter<W> {
 #[cfg(feature = "cli")]
 impl<W: Write> LineWriter<W> {
     fn new(inner: W, format: LogFormat, dropped: Arc<OnceLock<ErrorCounter>>) -> Self {
-        Self {
-            inner,
-            format,
-            dropped,
-            dropped_reported: 0,
-            unwritten: 0,
-            unwritten_reported: 0,
-            is_torn: false,
-        }
+        Self { inner, format, dropped, dropped_reported: 0, unwritten_reported: 0, is_torn: false }
     }
 
     /// Number of lines that were dropped because the queue was full, reports included.
@@ -234,11 +225,12 @@ impl<W: Write> LineWriter<W> {
     }
 
     fn report_unwritten_lines(&mut self) {
-        if self.unwritten > self.unwritten_reported {
+        let total = lines_unwritten();
+        if total > self.unwritten_reported {
             let dropped = self.dropped_lines();
-            warn!(total = self.unwritten, "log lines were lost: stderr was full or closed");
+            warn!(total, "log lines were lost: stderr was full or closed");
             if self.dropped_lines() == dropped {
-                self.unwritten_reported = self.unwritten;
+                self.unwritten_reported = total;
             }
         }
     }
@@ -275,7 +267,6 @@ impl<W: Write> Write for LineWriter<W> {
             Cow::Owned(escaped) => self.write_line(&escaped),
         };
         if let Err(error) = written {
-            self.unwritten += 1;
             UNWRITTEN.fetch_add(1, Ordering::Relaxed);
             return Err(error);
         }
@@ -495,10 +486,10 @@ mod tests {
         assert_eq!(writer.write(b"first\n").unwrap(), 6);
         assert_eq!(writer.write(b"second\n").unwrap_err().kind(), io::ErrorKind::StorageFull);
         assert_eq!(writer.write(b"third\n").unwrap_err().kind(), io::ErrorKind::StorageFull);
-        assert_eq!((lines_unwritten() - before, writer.unwritten, writer.unwritten_reported), (2, 2, 0));
+        assert_eq!((lines_unwritten() - before, writer.unwritten_reported), (2, 0));
         room.set(100);
         assert_eq!(writer.write(b"fourth\n").unwrap(), 7);
-        assert_eq!((writer.unwritten, writer.unwritten_reported), (2, 2));
+        assert_eq!(writer.unwritten_reported - before, 2);
         assert_eq!(String::from_utf8(writer.inner.text).unwrap(), "first\nsec\nfourth\n");
     }
 
