@@ -173,10 +173,8 @@ impl Digits {
         let numbers = root.tape().iter().enumerate().filter(|(_, node)| number(node).is_some());
         let mut known = Vec::with_capacity(self.0.len());
         for (position, (index, _)) in numbers.enumerate() {
-            if self.0.is_empty() {
-                break;
-            }
-            if self.0.last().is_some_and(|(wide, _)| *wide == position)
+            let Some((wide, _)) = self.0.last() else { break };
+            if *wide == position
                 && let Some((_, digits)) = self.0.pop()
             {
                 known.push((root.address() + index * size_of::<tape::Node<'_>>(), digits));
